@@ -1,0 +1,144 @@
+"""The import direction of lsmdbm, executable.  The laws it keeps: docs/architecture.md."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LAYERS = {  # lowest layer first; inside a layer, lowest module first
+    "lsmdbm._base.": "errors options chunk storage lru",
+    "lsmdbm._format.": "coding columns records manifest bloom envelope block footer table_writer"
+    " table_reader",
+    "lsmdbm._engine.": "names memtable merge version tables view count stats install wal picker jobs"
+    " background recovery reader store sharing",
+    "lsmdbm.": "coercion ranges database",
+}
+ORDER = [layer + name for layer, names in LAYERS.items() for name in names.split()]
+RANK = {name: rank for rank, name in enumerate([*ORDER, "lsmdbm"])}
+HOMES = {  # imported module: prefix of the modules that may import it; () is nobody
+    "mmh3": "lsmdbm._format.bloom",
+    "zstandard": "lsmdbm._format.envelope",
+    "zlib": "lsmdbm._format.",
+    "sortedcontainers": "lsmdbm._engine.memtable",
+    "apsw": "lsmdbm.dbapi.",
+    "click": "lsmdbm.cli",
+    "rich": "lsmdbm.cli",
+    "struct": ("lsmdbm._format.", "lsmdbm.dbapi.values"),
+    "pickle": ("lsmdbm.shelf", "lsmdbm.cache"),
+    "os": "lsmdbm._base.storage",
+    "fcntl": "lsmdbm._base.storage",
+    "time": "lsmdbm._base.storage",
+    "mmap": "lsmdbm._base.storage",
+    "tempfile": (),
+}
+
+
+def parse_all(root):
+    return {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
+            path.read_text("utf-8")
+        )
+        for path in (root / "lsmdbm").rglob("*.py")
+    }
+
+
+def imports(sources):
+    for name, tree in sources.items():
+        for node in ast.walk(tree):  # function bodies and TYPE_CHECKING blocks included
+            if isinstance(node, ast.Import):
+                yield from ((name, alias.name) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                stem = "." * node.level + (node.module or "")
+                yield from ((name, f"{stem}.{alias.name}") for alias in node.names)
+
+
+def is_allowed(name, target):
+    if target.startswith("."):
+        return False  # a relative import hides its layer
+    if target.partition(".")[0] == "lsmdbm":
+        owner = target if target in RANK else target.rpartition(".")[0]
+        return RANK.get(owner, len(RANK)) < RANK.get(name, 0)
+    return name.startswith(HOMES.get(target.partition(".")[0], ""))
+
+
+def misplaced(root):
+    """Modules on disk without a place in LAYERS, and places without a module."""
+    packages = {layer.removesuffix(".") for layer in LAYERS}
+    return sorted({*RANK, *packages} ^ set(parse_all(root)))
+
+
+def forbidden(root):
+    return sorted(found for found in imports(parse_all(root)) if not is_allowed(*found))
+
+
+def test_every_module_has_its_place():
+    assert [] == misplaced(ROOT)
+
+
+def test_imports_point_down_or_left_and_dependencies_stay_home():
+    assert [] == forbidden(ROOT)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A source tree with every module LAYERS names, each importing all it may: the module before it."""
+    packages = [f"{layer}__init__" for layer in LAYERS]
+    for name in [*packages, *ORDER]:
+        path = tmp_path / (name.replace(".", "/") + ".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for lower, upper in zip(ORDER, ORDER[1:], strict=False):
+        package, _, module = lower.rpartition(".")
+        source = f"import ast, {lower}\nfrom {package} import {module}\nfrom {lower} import name\n"
+        (tmp_path / (upper.replace(".", "/") + ".py")).write_text(source)
+    (tmp_path / "lsmdbm/_format/envelope.py").write_text("import zlib, zstandard\nfrom struct import pack\n")
+    (tmp_path / "lsmdbm/__init__.py").write_text("from lsmdbm.database import open\n")
+    return tmp_path
+
+
+def test_guard_accepts_a_tree_without_faults(tree):
+    assert [] == misplaced(tree)
+    assert [] == forbidden(tree)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("_base/errors", "import os"),
+        ("_base/options", "import os.path"),
+        ("_base/chunk", "from lsmdbm._base.storage import Storage"),
+        ("_base/chunk", "from lsmdbm._base import storage"),
+        ("_base/lru", "import lsmdbm._format.coding"),
+        ("_base/lru", "import lsmdbm"),
+        ("_base/lru", "import struct"),
+        ("_base/__init__", "from lsmdbm._base import errors"),
+        ("_format/coding", "from .records import read"),
+        ("_format/table_reader", "from . import block"),
+        ("_format/block", "import zstandard"),
+        ("_format/block", "def late():\n    from lsmdbm._engine import store"),
+        ("_format/block", "if TYPE_CHECKING:\n    from lsmdbm._engine.store import Store"),
+        ("_engine/wal", "from struct import unpack"),
+        ("_engine/wal", "from os import fsync"),
+        ("_engine/picker", "import time"),
+        ("_engine/store", "from lsmdbm import database"),
+        ("_engine/store", "from lsmdbm import open"),
+        ("_engine/store", "from lsmdbm._engine import unheard_of"),
+        ("database", "from lsmdbm.database import Database"),
+        ("database", "import tempfile"),
+    ],
+)
+def test_guard_finds_a_planted_import(tree, module, source):
+    path = tree / "lsmdbm" / f"{module}.py"
+    path.write_text(source)
+
+    assert ["lsmdbm." + module.replace("/", ".").removesuffix(".__init__")] == [
+        name for name, _ in forbidden(tree)
+    ]
+
+
+def test_guard_finds_a_module_without_a_place_and_a_place_without_a_module(tree):
+    (tree / "lsmdbm/_base/helpers.py").touch()
+    (tree / "lsmdbm/_engine/store.py").unlink()
+
+    assert ["lsmdbm._base.helpers", "lsmdbm._engine.store"] == misplaced(tree)

@@ -1,0 +1,70 @@
+"""Settings of every test run: seed, budget, and a directory of its own for each doctest.
+
+    LSMDBM_SEED      an integer; drawn at random, and printed, when it is not set
+    LSMDBM_BUDGET    small, default, crash or long: how much the random and exhaustive suites try
+
+The fixtures `seed` and `budget` hand them to tests; hypothesis follows both.
+"""
+
+import os
+import random
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+BUDGETS = {"small": 20, "default": 100, "crash": 100, "long": 2000}  # examples a property
+
+os.environ.setdefault("LSMDBM_SEED", str(random.SystemRandom().randrange(1 << 32)))
+os.environ.setdefault("LSMDBM_BUDGET", "default")
+
+for name, examples in BUDGETS.items():
+    settings.register_profile(
+        f"lsmdbm-{name}",
+        deadline=None,  # no timed assertion
+        derandomize=False,  # not even where CI is set: LSMDBM_SEED repeats a run
+        max_examples=examples,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+settings.load_profile(f"lsmdbm-{os.environ['LSMDBM_BUDGET']}")
+
+
+class InOwnDirectory:
+    """A plugin, because fixtures of this file do not reach the doctests of lsmdbm/."""
+
+    @pytest.fixture(autouse=True)
+    def _doctest_directory(self, request):
+        if isinstance(request.node, pytest.DoctestItem):
+            directory = request.getfixturevalue("tmp_path")
+            request.getfixturevalue("monkeypatch").chdir(directory)
+
+
+def pytest_configure(config):
+    if config.getoption("--hypothesis-seed") is None:
+        config.option.hypothesis_seed = os.environ["LSMDBM_SEED"]
+    config.pluginmanager.register(InOwnDirectory())
+
+
+def run_line():
+    return f"LSMDBM_SEED={os.environ['LSMDBM_SEED']} LSMDBM_BUDGET={os.environ['LSMDBM_BUDGET']}"
+
+
+def pytest_report_header():
+    return run_line()
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus):
+    if exitstatus != pytest.ExitCode.OK:  # the header scrolls away
+        terminalreporter.write_line(f"Run again with {run_line()}")
+
+
+@pytest.fixture(scope="session")
+def seed():
+    """The seed of this run, for `random.Random(f"{seed} what for")`."""
+    return int(os.environ["LSMDBM_SEED"])
+
+
+@pytest.fixture(scope="session")
+def budget():
+    """The budget of this run: small, default, crash or long."""
+    return os.environ["LSMDBM_BUDGET"]

@@ -1,0 +1,1 @@
+"""What the tests share: models, builders, faulty storages.  Import it as `from support import ...`."""
