@@ -1,0 +1,107 @@
+"""Every exception lsmdbm raises on its own account, each saying when.
+
+A missing key is `KeyError`, an argument of the wrong type `TypeError`, a bad option or an oversized
+key `ValueError`.  Everything else is `error` or one of the classes below.
+
+Thread safety: classes only.
+"""
+
+from __future__ import annotations
+
+import errno
+
+_NOT_FOUND = "No such file or directory"
+_LOCKED = "Resource temporarily unavailable"
+
+
+class error(OSError):  # noqa: N801 - the name the dbm modules share
+    """Base of all lsmdbm errors; an `OSError`, so that `except dbm.error` catches it.
+
+    Raised itself when the operating system refuses something (`errno` is kept) and when a path
+    holds something that is not ours.
+    """
+
+    __module__ = "lsmdbm"
+
+
+class FlagError(error, ValueError):
+    """The flag given to `open()` is not one of `'r'`, `'w'`, `'c'`, `'n'` with known suffixes."""
+
+    __module__ = "lsmdbm"
+
+
+class NotFoundError(error, FileNotFoundError):
+    """There is no database at the path, or its parent directory does not exist."""
+
+    __module__ = "lsmdbm"
+
+    @classmethod
+    def at(cls, path: str) -> NotFoundError:
+        """Return the error for `path`, with the text of the operating system."""
+        return cls(errno.ENOENT, _NOT_FOUND, path)
+
+
+class ReadOnlyError(error):
+    """A write through a handle that was opened with flag `'r'`."""
+
+    __module__ = "lsmdbm"
+
+    def __init__(self, text: str = "The database is opened for reading only") -> None:
+        super().__init__(text)
+
+
+class ClosedError(error):
+    """An operation on a handle after `close()`, or an iterator that outlived its handle."""
+
+    __module__ = "lsmdbm"
+
+    def __init__(self, text: str = "DBM object has already been closed") -> None:
+        super().__init__(text)
+
+
+class LockedError(error, BlockingIOError):
+    """Another process kept the writer lock for longer than `timeout`."""
+
+    __module__ = "lsmdbm"
+
+    @classmethod
+    def at(cls, path: str, holder: str) -> LockedError:
+        """Return the error for `path`; `holder` says who has the lock, for the message alone."""
+        return cls(errno.EAGAIN, f"{_LOCKED}: writer lock held by {holder}", path)
+
+
+class CorruptionError(error):
+    """Bytes on disk are not what they must be.  Nothing was skipped and nothing was repaired.
+
+    Attributes:
+        path: the file.
+        offset: where in it, in bytes from its start; -1 when the file as a whole is meant.
+        reason: what was expected and what was found.
+    """
+
+    __module__ = "lsmdbm"
+
+    def __init__(self, path: str, offset: int, reason: str) -> None:
+        place = path if offset < 0 else f"{path}, offset {offset}"
+        super().__init__(f"{place}: {reason}")
+        self.path = path
+        self.offset = offset
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[CorruptionError], tuple[str, int, str]]:
+        return type(self), (self.path, self.offset, self.reason)
+
+
+class FailedError(error):
+    """An I/O error without remedy left it unknown what is on disk.
+
+    Writes are refused from then on and reads go on.  Close and reopen: recovery decides what holds.
+    """
+
+    __module__ = "lsmdbm"
+
+
+class ConflictError(error):
+    """A transaction lost a race: what it read was changed before it could commit."""
+
+    __module__ = "lsmdbm"

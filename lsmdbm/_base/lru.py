@@ -1,0 +1,114 @@
+"""A cache bounded in cost and in count: decoded blocks, open tables.
+
+Rules
+  1. The sum of the costs stays within `max_cost` and the number of entries within `max_count`, but
+     for one entry, which may be larger than the whole cache allows: it is simply not kept.
+  2. A hit makes an entry the youngest; eviction takes the oldest.
+  3. Evicting drops a reference and does nothing else.  Whoever uses the object keeps it alive.
+  4. A `put` cut short by an exception from outside, or re-entered by a signal handler, may leave the
+     sum of the costs off by that entry until the cache is emptied.  It breaks nothing else.
+
+Thread safety: `get` is one C call on an OrderedDict and takes no lock; a race with an eviction costs
+a miss.  `put` and `discard` take the lock, because they change the sum of the costs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class LRU(Generic[K, V]):
+    """A least-recently-used cache.
+
+    Args:
+        max_cost: bound on the sum of the costs given to `put`, in any unit.
+        max_count: bound on the number of entries; None for no bound.
+    """
+
+    __slots__ = ("_costs", "_entries", "_lock", "_touch", "cost", "hits", "max_cost", "max_count", "misses")
+
+    def __init__(self, max_cost: int, max_count: int | None = None) -> None:
+        self.max_cost = max_cost
+        self.max_count = max_count
+        self.cost = 0
+        self.hits = 0
+        self.misses = 0
+        self._entries: OrderedDict[K, V] = OrderedDict()
+        self._costs: dict[K, int] = {}
+        self._lock = threading.RLock()  # rule 4: a handler in the middle of a `put` may read, and so put
+        self._touch: Callable[[K], None] = self._entries.move_to_end
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: K) -> V | None:
+        """Return the entry and make it the youngest; None if it is not there.  O(1)."""
+        entry = self._entries.get(key)
+        if entry is None:
+            self.misses += 1
+            return None
+        self.hits += 1
+        try:
+            self._touch(key)
+        except KeyError:  # evicted by another thread since: what we hold is still good
+            pass
+        return entry
+
+    def peek(self, key: K) -> V | None:
+        """Return the entry without making it younger and without counting a hit or miss."""
+        return self._entries.get(key)
+
+    def put(self, key: K, entry: V, cost: int) -> None:
+        """Enter or replace an entry, then evict the oldest until the bounds hold again."""
+        with self._lock:
+            self._drop(key)
+            if cost > self.max_cost:  # rule 1
+                return
+            self._costs[key] = cost
+            self._entries[key] = entry
+            self.cost += cost
+            while self._entries and self._is_over():
+                self._evict()
+
+    def discard(self, key: K) -> None:
+        """Forget an entry, if it is there."""
+        with self._lock:
+            self._drop(key)
+
+    def shrink(self, count: int) -> None:
+        """Evict the oldest until at most `count` entries are left."""
+        with self._lock:
+            while len(self._entries) > count:
+                self._evict()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.shrink(0)
+
+    def _is_over(self) -> bool:
+        return self.cost > self.max_cost or (
+            self.max_count is not None and len(self._entries) > self.max_count
+        )
+
+    def _evict(self) -> None:
+        try:
+            key, _ = self._entries.popitem(last=False)  # one C call: `get` reorders without the lock
+        except KeyError:  # rule 4: emptied since it was looked at
+            return
+        self._pay_back(key)
+
+    def _drop(self, key: K) -> None:
+        if self._entries.pop(key, None) is not None:
+            self._pay_back(key)
+
+    def _pay_back(self, key: K) -> None:
+        self.cost -= self._costs.pop(key, 0)
+        if not self._entries:  # rule 4
+            self._costs.clear()
+            self.cost = 0

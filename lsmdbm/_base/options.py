@@ -1,0 +1,122 @@
+"""Options of `open()`: every field says meaning, unit, default and when to leave it alone.
+
+Thread safety: frozen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+CHOICES: dict[str, tuple[object, ...]] = {
+    "durability": ("none", "process", "interval", "full"),
+    "compression": ("zstd", None),
+    "compaction": ("leveled",),
+    "background": ("inline", "manual"),
+    "log_io": ("pwrite",),
+    "verify_on_open": (False, True),
+}
+BOUNDS: dict[str, tuple[int, int]] = {
+    "memtable_bytes": (1, 1 << 32),
+    "block_bytes": (1, 1 << 24),
+    "compression_level": (-7, 19),
+    "bloom_bits_per_key": (0, 16),
+    "cache_bytes": (0, 1 << 42),
+    "max_open_files": (1, 1 << 20),
+}
+SECONDS = ("sync_interval", "timeout")
+SHAPE = ("block_bytes", "compression", "compression_level", "bloom_bits_per_key", "compaction")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How one handle works.  The fields in `SHAPE` are remembered by the database itself.
+
+    Raises:
+        ValueError: a value is out of its bounds; the message names the option and the bounds.
+    """
+
+    durability: str = "process"
+    """What a write that returned survives: `"none"` (lost with the process), `"process"` (survives a
+    kill of the process), `"interval"` (the same, and synced every `sync_interval`), `"full"` (synced
+    before the write returns; survives power loss).  Leave it alone unless you can name the loss you
+    accept or the power cut you fear."""
+
+    sync_interval: float = 1.0
+    """Seconds between syncs at `"interval"`."""
+
+    timeout: float = 5.0
+    """Seconds to wait for another process's writer lock before `LockedError`."""
+
+    memtable_bytes: int = 8 << 20
+    """Bytes of log records held in memory before they are flushed to a table.  Real memory is two to
+    three times as much.  Larger means fewer, larger flushes and a longer replay after a crash."""
+
+    block_bytes: int = 4096
+    """Bytes of keys and values in one block before compression: the unit of reading, caching and
+    compressing.  Larger compresses better and makes point reads slower.  Remembered."""
+
+    compression: str | None = "zstd"
+    """`"zstd"`, or None for data that is compressed already.  Remembered."""
+
+    compression_level: int = 1
+    """zstd level, -7 (fastest) to 19 (smallest).  Remembered."""
+
+    bloom_bits_per_key: int = 12
+    """Bits of bloom filter per key, 0 to 16; 12 lets about one missing key in a hundred reach a
+    block, 0 turns filters off.  Remembered."""
+
+    cache_bytes: int = 64 << 20
+    """Bytes of decoded blocks kept, charged at what they cost in memory.  Indexes and filters of open
+    tables may take as much again."""
+
+    compaction: str = "leveled"
+    """How tables are merged.  Remembered."""
+
+    background: str = "inline"
+    """Who advances flushes and compactions: `"inline"`, every write a bounded step; `"manual"`, only
+    `flush()` and `compact()`, for tests and for loads that end with a `compact()`."""
+
+    log_io: str = "pwrite"
+    """How the log is written."""
+
+    max_open_files: int = 256
+    """Table files kept open."""
+
+    verify_on_open: bool = False
+    """Check every checksum of every table before `open()` returns.  Costs a read of the whole
+    database."""
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            if not any(value is choice or (value == choice and type(value) is type(choice)) for choice in choices):
+                raise ValueError(f"option {name}={value!r}: must be one of {', '.join(map(repr, choices))}")
+        for name, (low, high) in BOUNDS.items():
+            value = getattr(self, name)
+            if type(value) is not int or not low <= value <= high:
+                raise ValueError(f"option {name}={value!r}: must be an int from {low} to {high}")
+        for name in SECONDS:
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 <= value < float("inf"):
+                raise ValueError(f"option {name}={value!r}: must be a number of seconds, 0 or more")
+
+    def shape(self) -> dict[str, object]:
+        """Return the options that shape the files, by name."""
+        return {name: getattr(self, name) for name in SHAPE}
+
+    @classmethod
+    def choose(cls, given: Mapping[str, Any], remembered: Mapping[str, Any] | None = None) -> Options:
+        """Return the options of a handle: `given` first, then `remembered`, then the defaults.
+
+        Raises:
+            TypeError: a name in `given` is no option.
+            ValueError: a value is out of its bounds.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name in given:
+            if name not in known:
+                raise TypeError(f"open() got an unexpected keyword argument {name!r}")
+        return cls(**{**(remembered or {}), **given})

@@ -1,0 +1,464 @@
+"""The seam to the operating system: files, directories, locks, clock and randomness.
+
+Nothing else in lsmdbm touches a file.  Tests put a file system in memory behind the same protocols,
+one that loses what was not synced.
+
+Rules
+  1. Files are raw descriptors read and written at explicit offsets: a Python file object would write
+     its buffer again after a fork and lose it when closing fails.
+  2. Files are created with O_EXCL under their final name.  Nothing is renamed.
+  3. Names are opened relative to a descriptor of the directory, so that a directory swapped during
+     use is not followed, and never through a symbolic link.
+  4. Descriptors 0 to 2 are never used: a stray print must not land in a database.
+  5. Every error is an `lsmdbm.error` with the errno and the path.
+  6. Whoever drops the last reference to a File closes it.
+
+Thread safety: all methods may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from lsmdbm._base.errors import NotFoundError, error
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - not a POSIX system
+    fcntl = None  # type: ignore[assignment]
+
+_SAFE = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+READ_ONLY = os.O_RDONLY | _SAFE
+CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFE
+LOCK_FILE = os.O_RDWR | os.O_CREAT | _SAFE
+DIRECTORY = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_DIRECTORY", 0)
+UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+
+class File(Protocol):
+    """One open file."""
+
+    path: str
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """Return up to `length` bytes from `offset`: fewer only at the end of the file."""
+
+    def pwrite(self, data: bytes, offset: int) -> int:
+        """Write at `offset` and return how many bytes were written, which may be fewer than given."""
+
+    def truncate(self, length: int) -> None:
+        """Cut the file to `length` bytes."""
+
+    def fdatasync(self) -> None:
+        """Make the bytes of the file survive power loss."""
+
+    def fsync(self) -> None:
+        """Make the bytes and the metadata of the file survive power loss."""
+
+    def size(self) -> int:
+        """Return the length of the file in bytes."""
+
+    def close(self) -> None:
+        """Give the descriptor back.  Closing twice is harmless."""
+
+
+class Directory(Protocol):
+    """One open directory: the files of one database."""
+
+    path: str
+
+    def create(self, name: str) -> File:
+        """Create a file that does not exist yet; `error` with EEXIST if it does."""
+
+    def open(self, name: str) -> File:
+        """Open an existing regular file for reading."""
+
+    def lock(self, name: str, label: bytes) -> File | None:
+        """Take the exclusive lock on `name`, creating the file; None if another process has it.
+
+        `label` is written into the file for messages.  The lock is held until the returned File is
+        closed.
+        """
+
+    def peek(self, name: str) -> bytes:
+        """Return up to 256 bytes of a small file, b"" if it cannot be read."""
+
+    def link(self, name: str, target: Directory) -> None:
+        """Give a file of this directory the same name in `target` too."""
+
+    def unlink(self, name: str) -> None:
+        """Remove a name; no error if it is gone."""
+
+    def listdir(self) -> list[str]:
+        """Return the names in the directory, in no order."""
+
+    def length(self, name: str) -> int | None:
+        """Return the length of a file in bytes; None if there is no such name."""
+
+    def sync(self) -> None:
+        """Make the names in the directory survive power loss."""
+
+    def identity(self) -> tuple[int, int]:
+        """Return what tells this directory from every other one on the machine."""
+
+    def close(self) -> None:
+        """Give the descriptor back.  Closing twice is harmless."""
+
+
+class Storage(Protocol):
+    """A file system, its clock and its source of randomness."""
+
+    def kind(self, path: str) -> str:
+        """Return `"missing"`, `"directory"`, `"file"` or `"other"`, following symbolic links."""
+
+    def mkdir(self, path: str, mode: int) -> None:
+        """Create one directory with `mode & ~umask`."""
+
+    def unlink(self, path: str) -> None:
+        """Remove a regular file."""
+
+    def directory(self, path: str, mode: int) -> Directory:
+        """Open a directory; the first file created in it gets `mode & ~umask`, all later ones its bits."""
+
+    def sync_parent(self, path: str) -> None:
+        """Make the name `path` itself survive power loss."""
+
+    def pid(self) -> int:
+        """Return the number of this process."""
+
+    def monotonic(self) -> float:
+        """Return seconds on a clock that never jumps."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+    def urandom(self, length: int) -> bytes:
+        """Return unpredictable bytes."""
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:  # rule 5
+    try:
+        yield
+    except error:
+        raise
+    except FileNotFoundError:
+        raise NotFoundError.at(path) from None
+    except OSError as exc:
+        raise renamed(exc, path) from None
+
+
+def renamed(exc: OSError, path: str) -> error:
+    """Return `exc` as an `lsmdbm.error` about `path`."""
+    return error(exc.errno, exc.strerror, path)
+
+
+def _above_standard_streams(descriptor: int) -> int:  # rule 4
+    if descriptor > 2 or fcntl is None:
+        return descriptor
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(descriptor)
+
+
+def _still_open(descriptor: int) -> int:
+    if descriptor < 0:  # rule 5: Python makes a ValueError of a sync of -1, which is what a closed handle has
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return descriptor
+
+
+def _full_sync(descriptor: int) -> None:
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is None:
+        os.fsync(descriptor)
+    else:  # pragma: no cover - macOS, whose fsync leaves the data in the drive's cache
+        fcntl.fcntl(descriptor, full)
+
+
+_data_sync = getattr(os, "fdatasync", _full_sync) if not hasattr(fcntl, "F_FULLFSYNC") else _full_sync
+
+
+def write_all(file: File, data: bytes, offset: int) -> None:
+    """Write all of `data` at `offset`, in as many calls as the system wants."""
+    written = file.pwrite(data, offset)
+    while written < len(data):
+        written += file.pwrite(data[written:], offset + written)
+
+
+class OsFile:
+    """A File on a descriptor of the operating system."""
+
+    __slots__ = ("_descriptor", "path")
+
+    def __init__(self, descriptor: int, path: str) -> None:
+        self._descriptor = descriptor
+        self.path = path
+
+    def pread(self, length: int, offset: int) -> bytes:
+        try:
+            data = os.pread(self._descriptor, length, offset)
+            if len(data) == length or not data:
+                return data
+            parts = [data]
+            got = len(data)
+            while got < length:
+                data = os.pread(self._descriptor, length - got, offset + got)
+                if not data:
+                    break
+                parts.append(data)
+                got += len(data)
+            return b"".join(parts)
+        except OSError as exc:
+            raise renamed(exc, self.path) from None
+
+    def pwrite(self, data: bytes, offset: int) -> int:
+        try:
+            return os.pwrite(self._descriptor, data, offset)
+        except OSError as exc:
+            raise renamed(exc, self.path) from None
+
+    def truncate(self, length: int) -> None:
+        with _named(self.path):
+            os.ftruncate(self._descriptor, length)
+
+    def fdatasync(self) -> None:
+        with _named(self.path):
+            _data_sync(_still_open(self._descriptor))
+
+    def fsync(self) -> None:
+        with _named(self.path):
+            _full_sync(_still_open(self._descriptor))
+
+    def size(self) -> int:
+        with _named(self.path):
+            return os.fstat(self._descriptor).st_size
+
+    def chmod(self, bits: int) -> None:
+        """Set the permission bits, where the system has them and they differ."""
+        if stat.S_IMODE(os.fstat(self._descriptor).st_mode) != bits and hasattr(os, "fchmod"):
+            os.fchmod(self._descriptor, bits)
+
+    def is_regular(self) -> bool:
+        """Return whether this is a plain file: no directory, FIFO or device."""
+        return stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+
+    def is_at(self, name: str, directory: int) -> bool:
+        """Return whether `name` in the directory is still this very file."""
+        try:
+            there = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(there, os.fstat(self._descriptor))
+
+    def try_lock(self) -> bool:
+        """Take the exclusive lock without waiting; False if another process has it.
+
+        flock, not a POSIX record lock: that one vanishes when any descriptor of the file is closed.
+        """
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            try:
+                os.close(descriptor)
+            except OSError:  # the descriptor is gone either way, and every byte that counts was synced
+                pass
+
+    def __del__(self) -> None:  # rule 6: eviction from the table cache drops a reference, no more
+        self.close()
+
+
+class OsDirectory:
+    """A Directory of the operating system."""
+
+    __slots__ = ("_descriptor", "_mode", "path")
+
+    def __init__(self, path: str, mode: int) -> None:
+        self.path = path
+        self._descriptor = -1
+        with _named(path):
+            self._descriptor = _above_standard_streams(os.open(path, DIRECTORY))
+        self._mode = mode
+
+    def create(self, name: str) -> OsFile:
+        path = os.path.join(self.path, name)
+        with _named(path):
+            file = OsFile(self._open(name, CREATE), path)
+            self._share_mode_of_lock(file)
+            return file
+
+    def _open(self, name: str, flags: int) -> int:
+        return _above_standard_streams(os.open(name, flags, self._mode, dir_fd=self._descriptor))
+
+    def _share_mode_of_lock(self, file: OsFile) -> None:
+        """Give a new file the permission bits of LOCK, the first file there was, whatever the umask is now."""
+        try:
+            bits = stat.S_IMODE(os.stat("LOCK", dir_fd=self._descriptor, follow_symlinks=False).st_mode)
+        except FileNotFoundError:
+            return
+        file.chmod(bits)
+
+    def open(self, name: str) -> OsFile:
+        path = os.path.join(self.path, name)
+        with _named(path):
+            file = OsFile(self._open(name, READ_ONLY), path)
+            if not file.is_regular():
+                raise error(f"{path}: not a regular file")
+            return file
+
+    def lock(self, name: str, label: bytes) -> OsFile | None:
+        path = os.path.join(self.path, name)
+        with _named(path):
+            while True:
+                file = OsFile(self._open(name, LOCK_FILE), path)
+                if not file.is_regular():
+                    raise error(f"{path}: not a regular file")
+                if not file.try_lock():
+                    return None
+                if file.is_at(name, self._descriptor):
+                    break
+                file.close()  # replaced between open and lock: that was a lock on nothing
+            try:
+                file.pwrite(label, 0)
+                file.truncate(len(label))
+            except BaseException:
+                file.close()  # now: the traceback would keep the file, and so the lock, alive
+                raise
+            return file
+
+    def peek(self, name: str) -> bytes:
+        try:
+            return self.open(name).pread(256, 0)
+        except OSError:
+            return b""
+
+    def link(self, name: str, target: Directory) -> None:
+        with _named(os.path.join(target.path, name)):
+            os.link(os.path.join(self.path, name), os.path.join(target.path, name), follow_symlinks=False)
+
+    def unlink(self, name: str) -> None:
+        with _named(os.path.join(self.path, name)):
+            try:
+                os.unlink(name, dir_fd=self._descriptor)
+            except FileNotFoundError:
+                pass
+
+    def listdir(self) -> list[str]:
+        # A descriptor of its own: os.listdir(fd) shares its position with every other listing of `fd`, so
+        # two threads at once would see too few names, or each name twice.
+        with _named(self.path):
+            descriptor = os.open(".", DIRECTORY, dir_fd=self._descriptor)
+            try:
+                return os.listdir(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def length(self, name: str) -> int | None:
+        with _named(os.path.join(self.path, name)):
+            try:
+                return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False).st_size
+            except FileNotFoundError:
+                return None
+
+    def sync(self) -> None:
+        _sync_directory(self._descriptor, self.path)
+
+    def identity(self) -> tuple[int, int]:
+        with _named(self.path):
+            status = os.fstat(self._descriptor)
+            return status.st_dev, status.st_ino
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _sync_directory(descriptor: int, path: str) -> None:
+    with _named(path):
+        try:
+            os.fsync(_still_open(descriptor))
+        except OSError as exc:
+            if exc.errno not in UNSUPPORTED:  # some file systems keep names durable by themselves and say so
+                raise
+
+
+def path_text(file: object) -> str:
+    """Return a path, given as str, bytes or PathLike of either, as str.
+
+    Raises:
+        TypeError: it is no path.
+        ValueError: it holds a NUL character.
+    """
+    path = os.fsdecode(os.fspath(file))  # type: ignore[call-overload]  # which raises the TypeError
+    if "\0" in path:
+        raise ValueError("embedded null character in path")
+    return path
+
+
+def on_fork(callback: Callable[[], None]) -> None:
+    """Have `callback` called in every child that is forked through Python."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=callback)
+
+
+class OsStorage:
+    """The real Storage."""
+
+    __slots__ = ()
+
+    def kind(self, path: str) -> str:
+        try:
+            mode = os.stat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return "missing"
+        except OSError as exc:
+            raise renamed(exc, path) from None
+        return "directory" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
+
+    def mkdir(self, path: str, mode: int) -> None:
+        with _named(path):
+            os.mkdir(path, mode)
+
+    def unlink(self, path: str) -> None:
+        with _named(path):
+            os.unlink(path)
+
+    def directory(self, path: str, mode: int) -> OsDirectory:
+        return OsDirectory(path, mode)
+
+    def sync_parent(self, path: str) -> None:
+        parent = os.path.dirname(os.path.abspath(path))
+        with _named(parent):
+            descriptor = _above_standard_streams(os.open(parent, DIRECTORY))
+        try:
+            _sync_directory(descriptor, parent)
+        finally:
+            os.close(descriptor)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def urandom(self, length: int) -> bytes:
+        return os.urandom(length)
