@@ -1,0 +1,148 @@
+"""Block: one chunk as bytes, in columns, keys apart from values.
+
+    block := head envelope | body envelope
+    head  := count u32 | columns u8 | (id u8, bytes u32)[columns] | the columns, one after the other
+             1 KEYS        column of `count` keys
+             2 TOMBSTONES  positions of the deleted keys; left out if there are none
+             3             kept for expiry times
+    body  := column of the values of the keys that are not deleted; no bytes if all are
+
+Rules
+  1. Keys can be read without the values: the head is compressed and checked on its own.
+  2. A reader refuses a column id it does not know: leaving a column out changes what entries mean.
+  3. Keys are ascending; a block whose keys are not is corrupt, whatever its checksum says.
+
+Thread safety: a Block is immutable.  Spec: docs/format.md, Block.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from struct import Struct
+
+from lsmdbm._base.chunk import KEY_ONLY, MAX_KEY_BYTES, MISSING, Chunk, Missing
+from lsmdbm._format.coding import Cursor, Malformed, Unsupported
+from lsmdbm._format.columns import (
+    ITEM_OVERHEAD,
+    Column,
+    decode,
+    decode_positions,
+    encode,
+    encode_positions,
+    spread,
+)
+
+KEYS, TOMBSTONES = 1, 2  # On disk: never changes.
+
+_HEAD = Struct("<IB")
+_ENTRY = Struct("<BI")
+MAX_COUNT = 1 << 24  # keys in a block; far above what a block of the largest size can hold
+_BLOCK_OVERHEAD = 400  # bytes of memory of the objects around one decoded block, measured
+
+
+def tombstones_of(values: Sequence[bytes | None]) -> list[int]:
+    """Return the positions of the tombstones in the values of a chunk."""
+    if None not in values:
+        return []
+    return [position for position, value in enumerate(values) if value is None]
+
+
+def encode_head(keys: Sequence[bytes], tombstones: Sequence[int]) -> bytes:
+    """Return the head of a block."""
+    columns = [(KEYS, encode(keys))]
+    if tombstones:
+        columns.append((TOMBSTONES, encode_positions(tombstones)))
+    directory = b"".join(_ENTRY.pack(column, len(data)) for column, data in columns)
+    return _HEAD.pack(len(keys), len(columns)) + directory + b"".join(data for _, data in columns)
+
+
+def encode_body(values: Sequence[bytes | None], tombstones: Sequence[int]) -> bytes:
+    """Return the body of a block with these values, of which `tombstones` are None."""
+    if tombstones:
+        values = [value for value in values if value is not None]
+    return encode(values) if values else b""  # type: ignore[arg-type]  # no None is left
+
+
+def decode_head(head: bytes) -> tuple[list[bytes], list[int]]:
+    """Return the keys of a block and the positions of its tombstones.
+
+    Raises:
+        Malformed: the bytes are no head; keys out of order.
+    """
+    cursor = Cursor(head)
+    count, columns = cursor.unpack(_HEAD)
+    directory = [cursor.unpack(_ENTRY) for _ in range(columns)]
+    data = {column: cursor.take(length) for column, length in directory}
+    cursor.finish()
+    if not data.keys() <= {KEYS, TOMBSTONES}:  # rule 2
+        raise Unsupported(f"block has columns {sorted(data)}; this version knows {KEYS} and {TOMBSTONES}")
+    if len(data) != columns or KEYS not in data or not 0 < count <= min(len(head), MAX_COUNT):
+        raise Malformed("block without keys, or with a column twice")
+    keys = decode(data[KEYS], count)
+    if len(head) > MAX_KEY_BYTES and max(map(len, keys)) > MAX_KEY_BYTES:
+        raise Malformed("key over the limit")
+    if keys != sorted(keys):  # rule 3
+        raise Malformed("keys are not ascending")
+    return keys, decode_positions(data.get(TOMBSTONES, b""), count)
+
+
+def decode_body(body: bytes, live_count: int) -> Column | None:
+    """Return the values of the keys that are not deleted; None if there are none.
+
+    Raises:
+        Malformed: the bytes are no such column.
+    """
+    if live_count == 0:
+        if body:
+            raise Malformed("values in a block of deleted keys")
+        return None
+    return Column(body, live_count)
+
+
+def key_chunk(keys: list[bytes], tombstones: Sequence[int]) -> Chunk:
+    """Return the key-only chunk of a block."""
+    values: list[bytes | None] = [KEY_ONLY] * len(keys)
+    for position in tombstones:
+        values[position] = None
+    return keys, values
+
+
+class Block:
+    """One decoded block, as the block cache keeps it: keys as a list, values still in their column.
+
+    Args:
+        head: raw bytes of the head.
+        body: raw bytes of the body.
+    """
+
+    __slots__ = ("_column", "_tombstones", "cost", "keys")
+
+    def __init__(self, head: bytes, body: bytes) -> None:
+        self.keys, self._tombstones = decode_head(head)
+        self._column = decode_body(body, len(self.keys) - len(self._tombstones))
+        overhead = self._column.overhead_bytes if self._column is not None else 0
+        self.cost = len(head) + ITEM_OVERHEAD * len(self.keys) + len(body) + overhead + _BLOCK_OVERHEAD
+
+    def get(self, key: bytes) -> bytes | None | Missing:
+        """Return the value of `key`, None if it is deleted here, MISSING if it is not here.  O(log n)."""
+        keys = self.keys
+        index = bisect_left(keys, key)
+        if index == len(keys) or keys[index] != key:
+            return MISSING
+        tombstones = self._tombstones
+        if tombstones:
+            before = bisect_left(tombstones, index)
+            if before < len(tombstones) and tombstones[before] == index:
+                return None
+            index -= before
+        column = self._column
+        return column.item(index) if column is not None else None
+
+    def chunk(self) -> Chunk:
+        """Return all entries."""
+        return self.keys, spread(self._column.items() if self._column is not None else (), self._tombstones)
+
+    def key_chunk(self) -> Chunk:
+        """Return all entries as a key-only chunk."""
+        return key_chunk(self.keys, self._tombstones)

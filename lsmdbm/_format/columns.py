@@ -1,0 +1,177 @@
+"""Column: a list of byte strings as bytes, in the cheapest of three encodings.
+
+    column := encoding u8 | body                     the number of items and of bytes come from outside
+      0 UNIFORM  item_bytes u32 | items              all items have one length
+      1 SIZED    width u8 | sizes uWIDTH[n] | items  width is 1, 2 or 4 bytes
+      2 SPLIT    separator u8 | items, joined        no item holds the separator
+
+    positions := count u32 | u32[count]              ascending; which items of a list are tombstones
+
+Rules
+  1. encode() takes the first that fits: UNIFORM, SPLIT, SIZED.  One C call decodes the first two.
+  2. decode() accepts a column only if the items use it up exactly.
+
+Thread safety: pure functions.  Spec: docs/format.md, Column.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate, pairwise, repeat
+from struct import Struct
+
+from lsmdbm._format.coding import U32, Malformed
+
+UNIFORM, SIZED, SPLIT = 0, 1, 2  # On disk: never changes.
+SEPARATORS = (b"\0", b"\n", b"\xff")
+SPLIT_LIMIT = 1 << 20  # joining is tried on columns up to this many bytes: it copies them
+STRUCT_LIMIT = 1024  # items one Struct takes apart; it takes 32 bytes of memory for each
+
+ITEM_OVERHEAD = 41  # bytes of memory a bytes object takes beyond its content, and its place in a list
+
+_UNIFORM = Struct("<BI")
+_CODES = {1: "B", 2: "H", 4: "I"}
+
+
+@lru_cache(maxsize=256)
+def _items(length: int, count: int) -> Struct:
+    return Struct("<" + f"{length}s" * count)
+
+
+def encode(items: Sequence[bytes]) -> bytes:
+    """Return `items` as one column.  O(bytes)."""
+    sizes = list(map(len, items))
+    largest = max(sizes, default=0)
+    if min(sizes, default=0) == largest:
+        return _UNIFORM.pack(UNIFORM, largest) + b"".join(items)
+    if sum(sizes) <= SPLIT_LIMIT:
+        for separator in SEPARATORS:
+            joined = separator.join(items)
+            if joined.count(separator) == len(items) - 1:
+                return bytes((SPLIT,)) + separator + joined
+    width = 1 if largest < 1 << 8 else 2 if largest < 1 << 16 else 4
+    return bytes((SIZED, width)) + struct.pack(f"<{len(sizes)}{_CODES[width]}", *sizes) + b"".join(items)
+
+
+def decode(column: bytes, count: int) -> list[bytes]:
+    """Return the `count` items of a column.
+
+    Raises:
+        Malformed: rule 2, or an encoding this version does not know.
+    """
+    return Column(column, count).items()
+
+
+class Column:
+    """A column that hands out single items without decoding all of them, where its encoding allows.
+
+    Args:
+        column: exactly the bytes of the column.
+        count: the number of items.
+    """
+
+    __slots__ = ("_base", "_data", "_ends", "_items", "_length", "count", "overhead_bytes")
+
+    def __init__(self, column: bytes, count: int) -> None:
+        self._data = column
+        self.count = count
+        self.overhead_bytes = 0  # of memory beyond the bytes of the column
+        self._items: list[bytes] | None = None
+        self._ends: list[int] | None = None
+        encoding = column[0] if column else -1
+        if encoding == UNIFORM:
+            self._open_uniform(column)
+        elif encoding == SPLIT:
+            self._open_split(column)
+        elif encoding == SIZED:
+            self._open_sized(column)
+        else:
+            raise Malformed(f"column encoding {encoding} is unknown")
+
+    def _open_uniform(self, column: bytes) -> None:
+        if len(column) < _UNIFORM.size:
+            raise Malformed("column cut short")
+        self._base = _UNIFORM.size
+        self._length = _UNIFORM.unpack_from(column)[1]
+        if self._base + self._length * self.count != len(column):
+            raise Malformed(f"{self.count} items of {self._length} bytes expected in {len(column)} bytes")
+
+    def _open_split(self, column: bytes) -> None:
+        if self.count == 0 or len(column) < 2 or column.count(column[1:2], 2) != self.count - 1:
+            raise Malformed(f"{self.count} separated items expected")
+        self._items = column[2:].split(column[1:2])
+        self.overhead_bytes = ITEM_OVERHEAD * self.count
+
+    def _open_sized(self, column: bytes) -> None:
+        code = _CODES.get(column[1]) if len(column) > 1 else None
+        if code is None or len(column) < 2 + column[1] * self.count:
+            raise Malformed("sizes of a column cut short")
+        sizes = struct.unpack_from(f"<{self.count}{code}", column, 2)
+        base = 2 + column[1] * self.count
+        self._ends = list(accumulate(sizes, initial=base))
+        self.overhead_bytes = ITEM_OVERHEAD * self.count
+        if self._ends[-1] != len(column):
+            raise Malformed(f"items end at {self._ends[-1]}, the column at {len(column)}")
+
+    def items(self) -> list[bytes]:
+        """Return all items.  The list may be shared; it is never changed."""
+        if self._items is not None:
+            return self._items
+        data, ends = self._data, self._ends
+        if ends is None:
+            base, length, count = self._base, self._length, self.count
+            if count <= STRUCT_LIMIT:
+                return list(_items(length, count).unpack_from(data, base))
+            return [data[low : low + length] for low in accumulate(repeat(length, count - 1), initial=base)]
+        return [data[low:high] for low, high in pairwise(ends)]
+
+    def item(self, index: int) -> bytes:
+        """Return one item.  O(1)."""
+        if self._items is not None:
+            return self._items[index]
+        if self._ends is None:
+            low = self._base + self._length * index
+            return self._data[low : low + self._length]
+        return self._data[self._ends[index] : self._ends[index + 1]]
+
+
+def encode_positions(positions: Sequence[int]) -> bytes:
+    """Return ascending positions as bytes; b"" for none."""
+    if not positions:
+        return b""
+    return struct.pack(f"<I{len(positions)}I", len(positions), *positions)
+
+
+def decode_positions(data: bytes, count: int) -> list[int]:
+    """Return positions in a list of `count` items.
+
+    Raises:
+        Malformed: they are not ascending, not below `count`, or do not use up `data`.
+    """
+    if not data:
+        return []
+    if len(data) < U32.size or len(data) != U32.size * (1 + U32.unpack_from(data)[0]):
+        raise Malformed("positions cut short")
+    positions = list(struct.unpack_from(f"<{len(data) // U32.size - 1}I", data, U32.size))
+    if positions != sorted(set(positions)) or (positions and positions[-1] >= count):
+        raise Malformed("positions are not ascending or out of range")
+    return positions
+
+
+def spread(live: Sequence[bytes], positions: Sequence[int]) -> list[bytes | None]:
+    """Return `live` with a None at each of the ascending `positions` of the result.
+
+    By slices, because list.insert() would make it quadratic.
+    """
+    if not positions:
+        return list(live)
+    values: list[bytes | None] = []
+    low = 0
+    for taken, position in enumerate(positions):
+        values += live[low : position - taken]
+        values.append(None)
+        low = position - taken
+    values += live[low:]
+    return values

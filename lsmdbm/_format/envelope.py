@@ -1,0 +1,103 @@
+"""Envelope: some bytes as they stand in a table, compressed if that pays, behind a seeded checksum.
+
+    envelope := body | crc u32            crc = crc32(body, place_seed(file, offset))
+    body     := a zstd frame, or the raw bytes when those are not longer
+
+Rules
+  1. Whether the body is compressed is not stored: it is, exactly if it is shorter than the raw bytes,
+     whose length stands in the handle.
+  2. What is longer than MAX_COMPRESSED stays raw, so that no small file can claim much memory.
+  3. A frame is decompressed only after its checksum held, and only if it states the raw length that
+     the handle states: zstd allocates whatever a frame states.  One frame, no dictionary, nothing behind.
+
+Thread safety: pure functions; each thread has its own zstd objects.  Spec: docs/format.md, Envelope.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import zstandard
+
+from lsmdbm._format.coding import U32, Malformed, crc32, place_seed
+
+MAX_COMPRESSED = 32 << 20  # rule 2
+WORTH = 16  # bytes a frame must save; below that decompressing costs more than it gives
+CRC_BYTES = U32.size
+
+
+class _Codecs(threading.local):
+    def __init__(self) -> None:
+        self.decompress = zstandard.ZstdDecompressor(max_window_size=MAX_COMPRESSED).decompress
+        self.compressors: dict[int, zstandard.ZstdCompressor] = {}
+
+    def compressor(self, level: int) -> zstandard.ZstdCompressor:
+        found = self.compressors.get(level)
+        if found is None:
+            found = self.compressors[level] = zstandard.ZstdCompressor(level=level, write_content_size=True)
+        return found
+
+
+_codecs = _Codecs()
+
+
+def wrap(raw: bytes, level: int | None, seed: int, offset: int) -> bytes:
+    """Return the envelope of `raw` for the place `offset` of a file.
+
+    Args:
+        level: zstd level; None leaves the bytes raw.
+        seed: `file_seed` of the file.
+        offset: where the envelope will begin.
+    """
+    body = raw
+    if level is not None and WORTH < len(raw) <= MAX_COMPRESSED:
+        frame = _codecs.compressor(level).compress(raw)
+        if len(frame) + WORTH <= len(raw):
+            body = frame
+    return seal(body, seed, offset)
+
+
+def seal(body: bytes, seed: int, offset: int) -> bytes:
+    """Return an envelope around a body as it is, compressed or not."""
+    return body + U32.pack(crc32(body, place_seed(seed, offset)))
+
+
+def check(stored: bytes, seed: int, offset: int) -> bytes:
+    """Return the body of an envelope, or raise Malformed if its checksum is wrong."""
+    body, crc = stored[:-CRC_BYTES], stored[-CRC_BYTES:]
+    if len(crc) < CRC_BYTES or U32.pack(crc32(body, place_seed(seed, offset))) != crc:
+        raise Malformed("checksum does not match")
+    return body
+
+
+def unwrap(stored: bytes, raw_bytes: int, seed: int, offset: int) -> bytes:
+    """Return the raw bytes of an envelope.
+
+    Args:
+        stored: exactly the bytes a handle names.
+        raw_bytes: the raw length that the handle states.
+        seed: `file_seed` of the file.
+        offset: where the envelope begins.
+
+    Raises:
+        Malformed: the checksum or the raw length is wrong.
+    """
+    body = check(stored, seed, offset)
+    if len(body) == raw_bytes:
+        return body
+    if not len(body) < raw_bytes <= MAX_COMPRESSED:
+        raise Malformed(f"{len(body)} bytes cannot hold the {raw_bytes} expected")
+    return _expand(body, raw_bytes)
+
+
+def _expand(frame: bytes, raw_bytes: int) -> bytes:
+    try:
+        stated = zstandard.frame_content_size(frame)
+        if stated != raw_bytes:
+            raise Malformed(f"zstd frame of {stated} bytes where {raw_bytes} are expected")
+        raw = _codecs.decompress(frame, allow_extra_data=False)
+    except zstandard.ZstdError as exc:
+        raise Malformed(f"zstd: {exc}") from None
+    if len(raw) != raw_bytes:
+        raise Malformed(f"zstd frame gave {len(raw)} bytes, {raw_bytes} expected")
+    return raw

@@ -1,0 +1,198 @@
+"""Manifest: the complete live set of a database as one checksummed file.  No edits, no pointer file.
+
+    manifest := magic "LSMM" | version u32 | oldest_reader u32 | features u32 | uuid 16 | number u64
+                | next_number u64 | last_seq u64 | min_wal u64 | live_count u64
+                | block_bytes u32 | compression u8 | level i8 | bloom_bits u8 | compaction u8
+                | tables u32 | table[tables]
+                | total u64 | crc u32 | magic "LSMMEND."
+    table    := level u8 | number u64 | file_bytes u64 | footer_crc u32 | entries u64 | tombstones u64
+                | raw_bytes u64 | first_seq u64 | last_seq u64
+                | smallest counted | largest counted                        counted := length u32 | bytes
+
+Rules
+  1. `last_seq` is the newest sequence held in tables; `min_wal` the lowest log number still needed.
+  2. `live_count` is the number of keys a scan of the tables alone would give; 2^64 - 1 if not known.
+  3. Tables of level 0 come newest first, those of a deeper level in key order, without overlap.
+  4. `total` is the length of the whole file, `crc` is over all before it, seeded with the number: a
+     file cut short, or under another name, is no manifest.
+
+Thread safety: pure functions.  Spec: docs/format.md, Manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from struct import Struct
+
+from lsmdbm._base.chunk import MAX_KEY_BYTES
+from lsmdbm._base.options import Options
+from lsmdbm._format.coding import (
+    FORMAT_VERSION,
+    MAX_NUMBER,
+    U32,
+    U64,
+    Cursor,
+    Malformed,
+    Unsupported,
+    counted,
+    crc32,
+)
+
+MAGIC, END_MAGIC = b"LSMM", b"LSMMEND."  # On disk: never changes.
+KNOWN_FEATURES = 0
+MAX_MANIFEST_BYTES = 64 << 20
+MAX_LEVELS = 16
+UNKNOWN_COUNT = (1 << 64) - 1
+COMPRESSIONS: tuple[object, ...] = (None, "zstd")  # On disk: the position in these never changes.
+COMPACTIONS = ("leveled", "tiered", "fifo")
+
+_FIXED = Struct("<4sIII16sQQQQQ")
+_SHAPE = Struct("<IBbBB")
+_TABLE = Struct("<BQQIQQQQQ")
+_TAIL = Struct("<QI8s")
+
+
+@dataclass(frozen=True, slots=True)
+class TableMeta:
+    """What is known of one table without opening it."""
+
+    number: int
+    file_bytes: int
+    footer_crc: int
+    entries: int  # tombstones included
+    tombstones: int
+    raw_bytes: int  # of its blocks, before compression
+    first_seq: int  # of the writes in it; for reports and repair
+    last_seq: int
+    smallest: bytes
+    largest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The state of a database as of one install."""
+
+    uuid: bytes
+    number: int
+    next_number: int
+    last_seq: int
+    min_wal: int
+    live_count: int | None
+    shape: Mapping[str, object]  # the options in options.SHAPE, by name
+    levels: tuple[tuple[TableMeta, ...], ...] = field(default=())
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Return the file that holds `manifest`.  O(tables)."""
+    shape = manifest.shape
+    parts = [
+        _FIXED.pack(
+            *(MAGIC, FORMAT_VERSION, FORMAT_VERSION, KNOWN_FEATURES, manifest.uuid),
+            *(manifest.number, manifest.next_number, manifest.last_seq, manifest.min_wal),
+            UNKNOWN_COUNT if manifest.live_count is None else manifest.live_count,
+        ),
+        _SHAPE.pack(
+            shape["block_bytes"],
+            COMPRESSIONS.index(shape["compression"]),
+            shape["compression_level"],
+            shape["bloom_bits_per_key"],
+            COMPACTIONS.index(str(shape["compaction"])),
+        ),
+        U32.pack(sum(map(len, manifest.levels))),
+    ]
+    parts += [_encode_table(level, meta) for level, metas in enumerate(manifest.levels) for meta in metas]
+    body = b"".join(parts)
+    body += U64.pack(len(body) + _TAIL.size)
+    return body + U32.pack(crc32(body, _seed(manifest.number))) + END_MAGIC
+
+
+def _encode_table(level: int, meta: TableMeta) -> bytes:
+    fields = _TABLE.pack(
+        *(level, meta.number, meta.file_bytes, meta.footer_crc, meta.entries, meta.tombstones),
+        *(meta.raw_bytes, meta.first_seq, meta.last_seq),
+    )
+    return fields + counted(meta.smallest) + counted(meta.largest)
+
+
+def decode(data: bytes, number: int) -> Manifest:
+    """Return the manifest in the file of this number.
+
+    Raises:
+        Malformed: the file is no manifest: cut short, damaged, of another number, or at odds with itself.
+        Unsupported: it is whole, and of a newer format.
+    """
+    _check(data, number)
+    cursor = Cursor(data[: -_TAIL.size])
+    version, oldest_reader, features = _FIXED.unpack(cursor.take(_FIXED.size))[1:4]
+    if oldest_reader > FORMAT_VERSION or features & ~KNOWN_FEATURES:
+        raise Unsupported(
+            f"database of format {version} with features {features:#x}; this version reads format"
+            f" {FORMAT_VERSION} with features {KNOWN_FEATURES:#x}"
+        )
+    uuid, own, next_number, last_seq, min_wal, live_count = _FIXED.unpack_from(data)[4:]
+    shape = _decode_shape(cursor)
+    levels: list[list[TableMeta]] = []
+    for _ in range(cursor.unpack(U32)[0]):
+        level, meta = _decode_table(cursor)
+        if not len(levels) - 1 <= level < MAX_LEVELS or _overlaps(levels, level, meta):  # rule 3
+            raise Malformed(f"table {meta.number} in level {level} is out of order")
+        levels += [[] for _ in range(level + 1 - len(levels))]
+        levels[level].append(meta)
+    cursor.finish()
+    count = None if live_count == UNKNOWN_COUNT else live_count
+    numbers = [meta.number for metas in levels for meta in metas]
+    highest = max(own, min_wal - 1, *numbers)
+    if own != number or not highest < next_number <= MAX_NUMBER or len(numbers) != len(set(numbers)):
+        raise Malformed(f"manifest {own}, next number {next_number}, in the file of number {number}")
+    if max(last_seq, count or 0) > MAX_NUMBER:
+        raise Malformed(f"last sequence {last_seq}, {count} keys")
+    return Manifest(uuid, own, next_number, last_seq, min_wal, count, shape, tuple(map(tuple, levels)))
+
+
+def _check(data: bytes, number: int) -> None:
+    if len(data) < _FIXED.size + _TAIL.size or data[:4] != MAGIC:
+        raise Malformed("no manifest")
+    total, crc, magic = _TAIL.unpack_from(data, len(data) - _TAIL.size)
+    if magic != END_MAGIC or total != len(data):
+        raise Malformed("manifest cut short")
+    if crc != crc32(data[: -_TAIL.size + U64.size], _seed(number)):
+        raise Malformed("checksum of the manifest does not match")
+
+
+def _decode_shape(cursor: Cursor) -> dict[str, object]:
+    block_bytes, compression, level, bloom_bits, compaction = cursor.unpack(_SHAPE)
+    if compression >= len(COMPRESSIONS) or compaction >= len(COMPACTIONS):
+        raise Unsupported(f"compression {compression} or compaction {compaction} is unknown")
+    shape = {
+        "block_bytes": block_bytes,
+        "compression": COMPRESSIONS[compression],
+        "compression_level": level,
+        "bloom_bits_per_key": bloom_bits,
+        "compaction": COMPACTIONS[compaction],
+    }
+    try:
+        Options.choose(shape)
+    except ValueError as exc:
+        raise Unsupported(f"database was written with {exc}") from None
+    return shape
+
+
+def _decode_table(cursor: Cursor) -> tuple[int, TableMeta]:
+    level, number, file_bytes, crc, entries, tombstones, raw_bytes, first, last = cursor.unpack(_TABLE)
+    smallest, largest = cursor.counted(), cursor.counted()
+    if smallest > largest or max(len(smallest), len(largest)) > MAX_KEY_BYTES:
+        raise Malformed(f"bounds of table {number} are wrong")
+    if not tombstones <= entries <= MAX_NUMBER:
+        raise Malformed(f"table {number} of {entries} entries, {tombstones} of them deletions")
+    return level, TableMeta(
+        number, file_bytes, crc, entries, tombstones, raw_bytes, first, last, smallest, largest
+    )
+
+
+def _overlaps(levels: list[list[TableMeta]], level: int, meta: TableMeta) -> bool:
+    return 0 < level < len(levels) and meta.smallest <= levels[level][-1].largest
+
+
+def _seed(number: int) -> int:
+    return crc32(U64.pack(number))

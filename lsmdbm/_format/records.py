@@ -1,0 +1,293 @@
+"""Log: a header, then records, each one write call or one whole batch.
+
+    log     := header | record*
+    header  := magic "LSMW" | version u32 | number u64 | salt u64 | first_seq u64
+               | prev u64 | prev_end u32 | prev_last_seq u64 | crc u32                      56 bytes
+    record  := crc u32 | length u32 | seq u64 | count u32 | durable u32 | payload           24 + length
+    payload := kind u8 | body
+      1 PUT     key_length u32 | key | value
+      2 DELETE  key
+      3 CHUNK   key_column_bytes u32 | tombstones_bytes u32 | column of keys | positions of the
+                deleted ones | column of the other values, if any                keys in any order
+      4 CLEAR   nothing: every older write is void
+    mark    := a record with count 0 whose payload is the header of the log, without a kind
+
+Rules
+  1. `crc` of a record covers all bytes after it, seeded with `file_seed(number, salt)`.  Who supplies
+     values does not know the salt, so no value can look like a record.
+  2. A record covers the sequences seq .. seq + count - 1; the next one starts at seq + count.
+  3. `durable` is an offset in this log known to survive power loss when the record was encoded, 0 for
+     none.  It never lies behind the record itself.  56 or more promises that all earlier logs
+     are durable, or flushed, too.
+  4. The log ends at its first invalid record.  What stands behind matters only for the promises in it.
+  5. Kind 5 is kept for range deletions; a reader refuses kinds that it does not know.
+
+Thread safety: pure functions.  Spec: docs/format.md, Log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from struct import Struct
+
+from lsmdbm._base.chunk import MAX_KEY_BYTES
+from lsmdbm._format.coding import FORMAT_VERSION, MAX_NUMBER, U32, Malformed, Unsupported, crc32, file_seed
+from lsmdbm._format.columns import decode as decode_column
+from lsmdbm._format.columns import decode_positions, encode_positions, spread
+from lsmdbm._format.columns import encode as encode_column
+
+MAGIC = b"LSMW"  # On disk: never changes.
+PUT, DELETE, CHUNK, CLEAR = 1, 2, 3, 4  # On disk: never changes.
+MAX_PAYLOAD_BYTES = (1 << 31) - 1
+
+_HEADER = Struct("<4sIQQQQIQ")
+_RECORD = Struct("<IIQII")
+_AFTER_CRC = Struct("<IQII")
+_PUT = Struct("<IQIIBI")
+_DELETE = Struct("<IQIIB")
+_PUT_PAYLOAD = Struct("<BI")
+_CHUNK_PAYLOAD = Struct("<BII")
+HEADER_BYTES = _HEADER.size + U32.size
+RECORD_BYTES = _RECORD.size
+
+
+@dataclass(frozen=True, slots=True)
+class LogHeader:
+    """The first bytes of a log: who it is, and which log it goes on from."""
+
+    number: int
+    salt: int
+    first_seq: int
+    prev: int = 0  # number of the log before it in the chain; 0 if there is none
+    prev_end: int = 0  # end of the last data record of that log
+    prev_last_seq: int = 0
+
+    @property
+    def seed(self) -> int:
+        """The crc32 seed of every record in the log."""
+        return file_seed(self.number, self.salt)
+
+    def encode(self) -> bytes:
+        """Return the 56 bytes of the header."""
+        fields = _HEADER.pack(
+            *(MAGIC, FORMAT_VERSION, self.number, self.salt, self.first_seq),
+            *(self.prev, self.prev_end, self.prev_last_seq),
+        )
+        return fields + U32.pack(crc32(fields))
+
+    @classmethod
+    def decode(cls, data: bytes) -> LogHeader:
+        """Return the header in the first bytes of `data`.
+
+        Raises:
+            Malformed: magic or checksum is wrong, or a number out of its range.
+            Unsupported: the log is of a newer format.
+        """
+        if len(data) < HEADER_BYTES or data[:4] != MAGIC:
+            raise Malformed("no log header")
+        if U32.unpack_from(data, _HEADER.size)[0] != crc32(data[: _HEADER.size]):
+            raise Malformed("checksum of the log header does not match")
+        _, version, *fields = _HEADER.unpack_from(data)
+        if version > FORMAT_VERSION:
+            raise Unsupported(f"log of format {version}; this version reads format {FORMAT_VERSION}")
+        header = cls(*fields)
+        if not header.prev < header.number <= MAX_NUMBER:
+            raise Malformed(f"log {header.number} goes on from log {header.prev}")
+        if max(header.first_seq, header.prev_last_seq) > MAX_NUMBER:
+            raise Malformed(f"sequence {header.first_seq} after {header.prev_last_seq}")
+        return header
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One valid record of a log."""
+
+    offset: int
+    end: int
+    seq: int
+    count: int  # 0 in a mark
+    durable: int
+    payload: bytes
+
+    @property
+    def last_seq(self) -> int:
+        """The sequence of its last operation; of the one before it, in a mark."""
+        return self.seq + self.count - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one record does: void everything older if `clears`, then set `keys` to `values`."""
+
+    keys: Sequence[bytes]
+    values: Sequence[bytes | None]
+    clears: bool = False
+
+
+def encode_put(seed: int, seq: int, durable: int, key: bytes, value: bytes) -> bytes:
+    """Return the record of one put.  About 600 ns."""
+    size = len(key)
+    tail = _PUT.pack(5 + size + len(value), seq, 1, durable, PUT, size) + key + value
+    return U32.pack(crc32(tail, seed)) + tail
+
+
+def encode_delete(seed: int, seq: int, durable: int, key: bytes) -> bytes:
+    """Return the record of one deletion."""
+    tail = _DELETE.pack(1 + len(key), seq, 1, durable, DELETE) + key
+    return U32.pack(crc32(tail, seed)) + tail
+
+
+def encode_chunk(
+    seed: int, seq: int, durable: int, keys: Sequence[bytes], values: Sequence[bytes | None]
+) -> bytes:
+    """Return the record of a whole batch; `None` among the values deletes.  Keys are unique.
+
+    Raises:
+        ValueError: the batch is larger than a record may be.
+    """
+    key_column = encode_column(keys)
+    deleted = [position for position, value in enumerate(values) if value is None] if None in values else []
+    positions = encode_positions(deleted)
+    live = [value for value in values if value is not None] if deleted else values
+    value_column = encode_column(live) if live else b""  # type: ignore[arg-type]  # no None is left
+    sizes = _CHUNK_PAYLOAD.pack(CHUNK, len(key_column), len(positions))
+    payload = sizes + key_column + positions + value_column
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise ValueError(f"batch of {len(payload)} bytes: the limit is {MAX_PAYLOAD_BYTES}")
+    return _encode(seed, seq, len(keys), durable, payload)
+
+
+def encode_clear(seed: int, seq: int, durable: int) -> bytes:
+    """Return the record that voids every older write."""
+    return _encode(seed, seq, 1, durable, bytes((CLEAR,)))
+
+
+def encode_mark(seed: int, seq: int, durable: int, header: LogHeader) -> bytes:
+    """Return the mark that follows a sync; `seq` is the sequence of the next operation."""
+    return _encode(seed, seq, 0, durable, header.encode())
+
+
+def _encode(seed: int, seq: int, count: int, durable: int, payload: bytes) -> bytes:
+    tail = _AFTER_CRC.pack(len(payload), seq, count, durable) + payload
+    return U32.pack(crc32(tail, seed)) + tail
+
+
+def decode_change(record: Record) -> Change:
+    """Return what a data record does.
+
+    Raises:
+        Malformed: the payload is none, or has a key over the limit.
+        Unsupported: its kind is of a newer format.
+    """
+    payload, count = record.payload, record.count
+    kind = payload[0] if payload else 0
+    if kind == PUT and len(payload) >= _PUT_PAYLOAD.size:
+        size = _PUT_PAYLOAD.unpack_from(payload)[1]
+        end = _PUT_PAYLOAD.size + size
+        if count == 1 and size <= MAX_KEY_BYTES and end <= len(payload):
+            return Change((payload[_PUT_PAYLOAD.size : end],), (payload[end:],))
+    elif kind == DELETE and count == 1 and len(payload) <= 1 + MAX_KEY_BYTES:
+        return Change((payload[1:],), (None,))
+    elif kind == CHUNK and len(payload) >= _CHUNK_PAYLOAD.size:
+        return _decode_chunk(payload, count)
+    elif kind == CLEAR and count == 1 and len(payload) == 1:
+        return Change((), (), clears=True)
+    elif kind > CLEAR:
+        raise Unsupported(f"record of kind {kind} is of a newer format")
+    raise Malformed(f"payload of a record of kind {kind} is damaged")
+
+
+def _decode_chunk(payload: bytes, count: int) -> Change:
+    _, key_bytes, position_bytes = _CHUNK_PAYLOAD.unpack_from(payload)
+    keys_end = _CHUNK_PAYLOAD.size + key_bytes
+    positions_end = keys_end + position_bytes
+    if positions_end > len(payload) or not 0 < count <= len(payload):
+        raise Malformed("columns of a record cut short")
+    keys = decode_column(payload[_CHUNK_PAYLOAD.size : keys_end], count)
+    if key_bytes > MAX_KEY_BYTES and max(map(len, keys)) > MAX_KEY_BYTES:
+        raise Malformed("key over the limit")
+    deleted = decode_positions(payload[keys_end:positions_end], count)
+    column = payload[positions_end:]
+    live = decode_column(column, count - len(deleted)) if column else []
+    if len(live) + len(deleted) != count:
+        raise Malformed(f"{len(live)} values and {len(deleted)} deletions for {count} keys")
+    return Change(keys, spread(live, deleted))
+
+
+def is_mark(record: Record) -> bool:
+    """Return whether this is a mark, not data."""
+    return record.count == 0
+
+
+def record_at(data: bytes, offset: int, seed: int) -> Record | None:
+    """Return the valid record at `offset`, None if there is none."""
+    if offset + RECORD_BYTES > len(data):
+        return None
+    crc, length, seq, count, durable = _RECORD.unpack_from(data, offset)
+    end = offset + RECORD_BYTES + length
+    if length > MAX_PAYLOAD_BYTES or end > len(data) or durable > offset:
+        return None
+    if crc32(memoryview(data)[offset + U32.size : end], seed) != crc:
+        return None
+    return Record(offset, end, seq, count, durable, data[offset + RECORD_BYTES : end])
+
+
+def records(data: bytes, header: LogHeader, start: int = HEADER_BYTES) -> Iterator[Record]:
+    """Yield the records of a log in order, up to the first invalid one.  About 2 us each."""
+    seed, offset = header.seed, start
+    expected = header.first_seq if start == HEADER_BYTES else None
+    while (record := record_at(data, offset, seed)) is not None:
+        if expected is not None and record.seq != expected:  # rule 2
+            return
+        yield record
+        offset, expected = record.end, record.seq + record.count
+
+
+def promises(data: bytes, seed: int, start: int) -> Iterator[int]:
+    """Yield `durable` of every valid record at or behind `start`, wherever it begins.
+
+    Looks at every offset, about 0.3 s a MiB: for damaged logs only.
+
+    Raises:
+        Malformed: finding out would take checksums over more than four times the file.
+    """
+    budget = 4 * len(data)
+    offset, last = start, len(data) - RECORD_BYTES
+    unpack = _RECORD.unpack_from
+    while offset <= last:
+        _, length, _, _, durable = unpack(data, offset)
+        if not 0 < durable <= offset or length > len(data) - offset - RECORD_BYTES:
+            offset += 1
+            continue
+        budget -= length + RECORD_BYTES
+        if budget < 0:
+            raise Malformed("too much of the log looks like records")
+        record = record_at(data, offset, seed)
+        if record is None:
+            offset += 1
+        else:
+            yield record.durable
+            offset = record.end
+
+
+def find_mark(data: bytes, number: int) -> bool:
+    """Return whether a valid mark of log `number` is anywhere in `data`.
+
+    A mark carries a copy of the header: it shows that the log had been synced once, even if the header
+    itself is damaged.
+    """
+    place = data.find(MAGIC, RECORD_BYTES)
+    while place >= 0:
+        try:
+            header = LogHeader.decode(data[place : place + HEADER_BYTES])
+        except Malformed:
+            pass
+        else:
+            length = _RECORD.unpack_from(data, place - RECORD_BYTES)[1]
+            if header.number == number and length == HEADER_BYTES:  # looked at first: this stays linear
+                record = record_at(data, place - RECORD_BYTES, header.seed)
+                if record is not None and is_mark(record):
+                    return True
+        place = data.find(MAGIC, place + 1)
+    return False

@@ -1,0 +1,332 @@
+"""Table reader: points, ranges and whole blocks out of one immutable sorted file.
+
+Rules
+  1. Nothing is used that is not under a checksum that held.  What is wrong raises CorruptionError with
+     path and offset; nothing is skipped.
+  2. A point read asks the block cache before the filter: the filter exists to save a read.
+  3. A range read caches the first block of each source, so that a loop of single steps does not
+     decode a block per step, and passes the rest by, so that a scan does not empty the cache.
+  4. Reading keys only never reads the body of a block.
+  5. The keys of a block lie between the separators around it: who relies on separators loses nothing.
+
+Thread safety: a reader may be used from any thread; the counters are not exact then.
+Spec: docs/format.md, Table.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lsmdbm._base.chunk import MISSING, Chunk, Chunks, Missing, clip
+from lsmdbm._base.errors import CorruptionError, error
+from lsmdbm._base.lru import LRU
+from lsmdbm._base.storage import File
+from lsmdbm._format import envelope
+from lsmdbm._format.block import Block, decode_head, key_chunk
+from lsmdbm._format.bloom import Bloom
+from lsmdbm._format.coding import Malformed, Unsupported, file_seed
+from lsmdbm._format.columns import Column
+from lsmdbm._format.footer import (
+    FOOTER_BYTES,
+    HEADER_BYTES,
+    BlockHandle,
+    Footer,
+    decode_header,
+    footer_crc,
+)
+from lsmdbm._format.manifest import TableMeta
+from lsmdbm._format.table_writer import Metadata, StoredBlock
+
+RUN_BLOCKS = 16  # a long scan joins up to so many blocks into one chunk,
+RUN_BYTES = 128 << 10  # or as many as this many raw bytes
+SEPARATOR_OVERHEAD = 60  # bytes of memory per block beyond what the index takes on disk
+BLOCKS_PER_TABLE = 1 << 32  # cache keys: number * BLOCKS_PER_TABLE + index of the block
+
+
+class ReadCounters:
+    """What the point reads of all tables of a database did."""
+
+    __slots__ = ("blocks_read", "false_positives", "filter_probes")
+
+    def __init__(self) -> None:
+        self.filter_probes = 0
+        self.blocks_read = 0
+        self.false_positives = 0  # blocks read that did not hold the key
+
+
+class TableReader:
+    """Reads one table.
+
+    Args:
+        file: the open table.
+        meta: what the manifest says of it.
+        cache: the block cache, shared by all tables.
+        counters: shared by all tables.
+
+    Raises:
+        CorruptionError: size, footer, index, filter or metadata are not what they must be.
+        error: the table is of a newer format.
+    """
+
+    def __init__(self, file: File, meta: TableMeta, cache: LRU[int, Block], counters: ReadCounters) -> None:
+        self._file = file
+        self._cache = cache
+        self._counters = counters
+        self._first_id = meta.number * BLOCKS_PER_TABLE
+        self.meta = meta
+        size = file.size()
+        if size != meta.file_bytes or size < HEADER_BYTES + FOOTER_BYTES:
+            raise CorruptionError(file.path, -1, f"{size} bytes long, the manifest says {meta.file_bytes}")
+        footer = self._open_footer(size)
+        self._seed = file_seed(footer.number, footer.salt)
+        self._data_end = footer.filter.offset
+        self._open_index(footer, size)
+        self.cost = size - self._data_end + SEPARATOR_OVERHEAD * len(self._separators)
+
+    def _open_footer(self, size: int) -> Footer:
+        with self._decoding(size - FOOTER_BYTES):
+            data = self._file.pread(FOOTER_BYTES, size - FOOTER_BYTES)
+            footer = Footer.decode(data)
+            if footer_crc(data) != self.meta.footer_crc or footer.number != self.meta.number:
+                raise Malformed("this is not the table that the manifest names")
+            handles = (footer.filter, footer.index, footer.metadata)
+            edges = [
+                HEADER_BYTES,
+                *(edge for h in handles for edge in (h.offset, h.end)),
+                size - FOOTER_BYTES,
+            ]
+            if edges != sorted(edges):
+                raise Malformed("parts of the table overlap or lie outside of it")
+            return footer
+
+    def _open_index(self, footer: Footer, size: int) -> None:
+        start = footer.filter.offset
+        tail = self._file.pread(size - FOOTER_BYTES - start, start)
+
+        def part(offset: int, stored: int, raw: int) -> bytes:
+            with self._decoding(offset):
+                return envelope.unwrap(
+                    tail[offset - start : offset - start + stored], raw, self._seed, offset
+                )
+
+        bloom, index, metadata = footer.filter, footer.index, footer.metadata
+        with self._decoding(start):
+            self._filter = Bloom(part(bloom.offset, bloom.stored, bloom.raw))
+        with self._decoding(index.offset):
+            self._separators, deleted = decode_head(part(index.offset, index.head_stored, index.head_raw))
+            body = part(index.offset + index.head_stored, index.body_stored, index.body_raw)
+            self._handles = Column(body, len(self._separators))
+            if deleted:
+                raise Malformed("deleted blocks in the index")
+        with self._decoding(metadata.offset):
+            self.metadata = Metadata.decode(part(metadata.offset, metadata.stored, metadata.raw))
+
+    @contextmanager
+    def _decoding(self, offset: int) -> Iterator[None]:
+        """The boundary between malformed bytes and the error that names their place."""
+        try:
+            yield
+        except Unsupported as exc:
+            raise error(f"{self._file.path}, offset {offset}: {exc}") from None
+        except Malformed as exc:
+            raise CorruptionError(self._file.path, offset, str(exc)) from None
+
+    @property
+    def block_count(self) -> int:
+        """How many blocks the table has."""
+        return len(self._separators)
+
+    def separators(self) -> list[bytes]:
+        """Return the separator of each block: its keys are not above it, and above the one before."""
+        return self._separators
+
+    def get(self, key: bytes) -> bytes | None | Missing:
+        """Return the value of `key`, None if it is deleted here, MISSING if it is not here.
+
+        O(log n) in memory, and one read if the block is not cached.
+        """
+        index = bisect_left(self._separators, key)
+        if index == len(self._separators):
+            return MISSING
+        block = self._cache.get(self._first_id + index)  # rule 2
+        if block is not None:
+            return block.get(key)
+        counters = self._counters
+        counters.filter_probes += 1
+        if not self._filter.may_contain(key):
+            return MISSING
+        found = self._load(index).get(key)
+        counters.blocks_read += 1
+        if found is MISSING:
+            counters.false_positives += 1
+        return found
+
+    def chunks(
+        self,
+        start: bytes | None = None,
+        stop: bytes | None = None,
+        *,
+        reverse: bool = False,
+        keys_only: bool = False,
+    ) -> Chunks:
+        """Yield the entries with `start <= key < stop`, tombstones included; last chunk first if `reverse`.
+
+        The first chunk is one block, later ones join up to RUN_BLOCKS.
+        """
+        first = 0 if start is None else bisect_left(self._separators, start)
+        end = self.block_count
+        if stop is not None:
+            end = min(end, bisect_left(self._separators, stop) + 1)
+        run_blocks, seeking = 1, True
+        while first < end:
+            indices = range(end - 1, first - 1, -1) if reverse else range(first, end)
+            run = self._run(indices[:run_blocks], seeking, keys_only)
+            first, end = (first, end - len(run)) if reverse else (first + len(run), end)
+            chunk = clip(_join(run[::-1] if reverse else run), start, stop)
+            if chunk[0]:
+                yield chunk
+            run_blocks, seeking = min(2 * run_blocks, RUN_BLOCKS), False
+
+    def _run(self, indices: range, seeking: bool, keys_only: bool) -> list[Chunk]:
+        """Return blocks as chunks, in the order of `indices`: at least one, at most RUN_BYTES beyond it."""
+        run: list[Chunk] = []
+        raw_bytes = 0
+        for index in indices:
+            block = self._cache.peek(self._first_id + index)
+            if block is not None:
+                run.append(block.key_chunk() if keys_only else block.chunk())
+                raw_bytes += block.cost
+            else:
+                handle = self.handle(index)
+                raw_bytes += handle.head_raw + (0 if keys_only else handle.body_raw)
+                if keys_only:
+                    run.append(self._load_keys(index, handle))
+                else:
+                    block = self._load(index) if seeking else self._read(index, handle)  # rule 3
+                    run.append(block.chunk())
+            if raw_bytes >= RUN_BYTES:
+                break
+        return run
+
+    def block_chunk(self, first: int, stop: int) -> Chunk:
+        """Return the entries of the blocks first .. stop - 1, past the cache."""
+        return _join([self._read(index, self.handle(index)).chunk() for index in range(first, stop)])
+
+    def handle(self, index: int) -> BlockHandle:
+        """Return where one block is."""
+        try:
+            handle = BlockHandle.decode(self._handles.item(index))
+            if not HEADER_BYTES <= handle.offset <= handle.end <= self._data_end:
+                raise Malformed(f"block {index} at {handle.offset} to {handle.end} lies outside of the table")
+        except Malformed as exc:
+            raise self._damaged(self._data_end, exc) from None
+        return handle
+
+    def _load(self, index: int) -> Block:
+        """Return one block, and cache it."""
+        block = self._read(index, self.handle(index))
+        self._cache.put(self._first_id + index, block, block.cost)
+        return block
+
+    def _read(self, index: int, handle: BlockHandle) -> Block:
+        offset = handle.offset
+        stored = self._file.pread(handle.head_stored + handle.body_stored, offset)
+        middle = handle.head_stored
+        try:
+            block = Block(
+                envelope.unwrap(stored[:middle], handle.head_raw, self._seed, offset),
+                envelope.unwrap(stored[middle:], handle.body_raw, self._seed, offset + middle),
+            )
+            self._check_bounds(index, block.keys)
+        except Malformed as exc:
+            raise self._damaged(offset, exc) from None
+        return block
+
+    def _load_keys(self, index: int, handle: BlockHandle) -> Chunk:  # rule 4
+        stored = self._file.pread(handle.head_stored, handle.offset)
+        try:
+            keys, deleted = decode_head(envelope.unwrap(stored, handle.head_raw, self._seed, handle.offset))
+            self._check_bounds(index, keys)
+        except Malformed as exc:
+            raise self._damaged(handle.offset, exc) from None
+        return key_chunk(keys, deleted)
+
+    def _check_bounds(self, index: int, keys: list[bytes]) -> None:  # rule 5
+        separators = self._separators
+        if keys[-1] > separators[index] or (index and keys[0] <= separators[index - 1]):
+            raise Malformed("keys outside of the bounds of their block")
+
+    def _damaged(self, offset: int, exc: Malformed) -> error:
+        if isinstance(exc, Unsupported):
+            return error(f"{self._file.path}, offset {offset}: {exc}")
+        return CorruptionError(self._file.path, offset, str(exc))
+
+    def stored_block(self, index: int) -> StoredBlock:
+        """Return one block for another table: checked, its keys decoded, its values left as they are."""
+        handle = self.handle(index)
+        offset, middle = handle.offset, handle.head_stored
+        stored = self._file.pread(middle + handle.body_stored, offset)
+        try:
+            head = envelope.unwrap(stored[:middle], handle.head_raw, self._seed, offset)
+            keys, tombstones = decode_head(head)
+            self._check_bounds(index, keys)
+            return StoredBlock(
+                keys=keys,
+                tombstones=len(tombstones),
+                head=stored[: middle - envelope.CRC_BYTES],
+                head_raw=handle.head_raw,
+                body=envelope.check(stored[middle:], self._seed, offset + middle),
+                body_raw=handle.body_raw,
+            )
+        except Malformed as exc:
+            raise self._damaged(offset, exc) from None
+
+    def problems(self) -> Iterator[CorruptionError]:
+        """Check everything: header, every block, order, bounds, counts, filter.  Reads the whole table.
+
+        Raises:
+            error: a block is of a newer format.
+        """
+        path, meta, said = self._file.path, self.meta, self.metadata
+        try:
+            with self._decoding(0):
+                if file_seed(*decode_header(self._file.pread(HEADER_BYTES, 0))) != self._seed:
+                    raise Malformed("header of another table")
+        except CorruptionError as exc:
+            yield exc
+        entries = tombstones = 0
+        is_whole = True
+        for index in range(self.block_count):
+            try:
+                handle = self.handle(index)
+                keys, values = self._read(index, handle).chunk()
+            except CorruptionError as exc:
+                yield exc
+                is_whole = False
+                continue
+            entries += len(keys)
+            tombstones += values.count(None)
+            if len(keys) != len(set(keys)):
+                yield CorruptionError(path, handle.offset, "a key twice in one block")
+            if not all(map(self._filter.may_contain, keys)):
+                yield CorruptionError(path, self._data_end, "filter denies a key of the table")
+        if is_whole and (entries, tombstones) != (meta.entries, meta.tombstones):
+            yield CorruptionError(
+                path, -1, f"{entries} entries, {tombstones} of them deletions: not as stated"
+            )
+        stated = (meta.entries, meta.tombstones, meta.smallest, meta.largest)
+        if (said.entries, said.tombstones, said.smallest, said.largest) != stated:
+            yield CorruptionError(path, -1, "counts or bounds differ from what the manifest says")
+
+
+def _join(run: list[Chunk]) -> Chunk:
+    if len(run) == 1:
+        return run[0]
+    keys: list[bytes] = []
+    values: list[bytes | None] = []
+    for more_keys, more_values in run:
+        keys += more_keys
+        values += more_values
+    return keys, values

@@ -1,0 +1,279 @@
+"""Table writer: a stream of chunks in, one immutable sorted file out.
+
+    metadata := level u8 | entries u64 | tombstones u64 | raw_bytes u64 | first_seq u64 | last_seq u64
+                | inputs u32 | number u64[inputs] | smallest counted | largest counted
+                | range_deletions u32, 0 in format 1
+    index    := a block: keys are separators, values are BlockHandles in key order
+
+Rules
+  1. Keys come ascending across all chunks and blocks that are added.
+  2. A separator is not below the last key of its block and below the first key of the next one; the
+     last is the last key itself.  Where the next key has a shorter prefix that fits, that is taken.
+  3. A block is cut when its keys and values reach `block_bytes`.  What is left over waits for more.
+  4. Writing holds at most one block, WRITE_BYTES and 40 bytes a key in memory.
+
+Thread safety: one thread at a time.  Spec: docs/format.md, Table.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from operator import add
+from struct import Struct
+
+from lsmdbm._base.storage import File, write_all
+from lsmdbm._format import bloom, envelope
+from lsmdbm._format.block import encode_body, encode_head, tombstones_of
+from lsmdbm._format.coding import U32, U64, Cursor, Unsupported, counted, file_seed
+from lsmdbm._format.footer import BlockHandle, Footer, PartHandle, encode_header, footer_crc
+from lsmdbm._format.manifest import TableMeta
+
+WRITE_BYTES = 128 << 10
+BLOOM_STEP = 4096  # keys entered into the filter between two steps of finish()
+
+_METADATA = Struct("<BQQQQQI")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlock:
+    """A block on its way from one table into another, values still compressed.  Both checksums held."""
+
+    keys: list[bytes]
+    tombstones: int
+    head: bytes  # the body of the head's envelope, as it is stored
+    head_raw: int
+    body: bytes
+    body_raw: int
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the entries of a table come from; kept in its metadata for reports and repair."""
+
+    level: int
+    first_seq: int
+    last_seq: int
+    inputs: tuple[int, ...] = ()  # numbers of the tables it was compacted from
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a table says about itself."""
+
+    origin: Origin
+    entries: int
+    tombstones: int
+    raw_bytes: int
+    smallest: bytes
+    largest: bytes
+
+    def encode(self) -> bytes:
+        """Return the metadata as bytes."""
+        origin = self.origin
+        return b"".join(
+            (
+                _METADATA.pack(
+                    *(origin.level, self.entries, self.tombstones, self.raw_bytes),
+                    *(origin.first_seq, origin.last_seq, len(origin.inputs)),
+                ),
+                *map(U64.pack, origin.inputs),
+                counted(self.smallest),
+                counted(self.largest),
+                U32.pack(0),
+            )
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Metadata:
+        """Return the metadata in exactly these bytes; Malformed or Unsupported if they are none."""
+        cursor = Cursor(data)
+        level, entries, tombstones, raw_bytes, first_seq, last_seq, count = cursor.unpack(_METADATA)
+        numbers = cursor.take(count * U64.size)
+        inputs = tuple(number for (number,) in U64.iter_unpack(numbers))
+        smallest, largest = cursor.counted(), cursor.counted()
+        if cursor.unpack(U32) != (0,):
+            raise Unsupported("table holds range deletions; this version knows none")
+        cursor.finish()
+        return cls(
+            Origin(level, first_seq, last_seq, inputs), entries, tombstones, raw_bytes, smallest, largest
+        )
+
+
+def separator(low: bytes, high: bytes) -> bytes:
+    """Return a short key with `low <= key < high`, for `low < high`.
+
+    >>> separator(b"apple", b"banana"), separator(b"abc", b"abd"), separator(b"ab", b"abxyz")
+    (b'b', b'abc', b'abx')
+    """
+    first, last = 0, min(len(low), len(high))
+    while first < last:  # the length of the common prefix, by halving: keys may be 64 KiB long
+        middle = (first + last + 1) // 2
+        if low[:middle] == high[:middle]:
+            first = middle
+        else:
+            last = middle - 1
+    return high[: first + 1] if len(high) > first + 1 else low
+
+
+class TableWriter:
+    """Writes one table into an empty file.
+
+    Args:
+        file: where to; it is not synced here.
+        number: of the table; it is part of every checksum.
+        salt: 64 random bits.
+        block_bytes: see rule 3.
+        level: zstd level, None for no compression.
+        bloom_bits: bits of filter per key, 0 for no filter.
+    """
+
+    def __init__(
+        self, file: File, number: int, salt: int, *, block_bytes: int, level: int | None, bloom_bits: int
+    ) -> None:
+        self._file = file
+        self._number = number
+        self._salt = salt
+        self._seed = file_seed(number, salt)
+        self._block_bytes = block_bytes
+        self._level = level
+        self._bloom_bits = bloom_bits
+        self._keys: list[bytes] = []  # of the block that is not full yet
+        self._values: list[bytes | None] = []
+        self._hashes: list[int] = []
+        self._separators: list[bytes] = []
+        self._handles: list[bytes] = []
+        self._buffer: list[bytes] = []
+        self._buffered_bytes = 0
+        self._written_bytes = 0
+        self._smallest = self._largest = b""
+        self.entries = self.tombstones = self.raw_bytes = 0
+        self._put(encode_header(number, salt))
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the file so far."""
+        return self._written_bytes + self._buffered_bytes
+
+    def add(self, keys: list[bytes], values: list[bytes | None]) -> None:
+        """Take one chunk.  About 1 us an entry, most of it compressing."""
+        if self._keys:
+            keys, values = self._keys + keys, self._values + values
+        try:
+            sizes = map(add, map(len, keys), list(map(len, values)))  # type: ignore[arg-type]
+            deleting = False
+        except TypeError:  # a None is among the values
+            sizes = map(add, map(len, keys), [0 if value is None else len(value) for value in values])
+            deleting = True
+        ends = list(accumulate(sizes))
+        low = taken = 0
+        while (high := bisect_left(ends, taken + self._block_bytes, low) + 1) <= len(ends):  # rule 3
+            self._emit(keys[low:high], values[low:high], deleting)
+            low, taken = high, ends[high - 1]
+        self._keys, self._values = keys[low:], values[low:]
+
+    def add_block(self, block: StoredBlock) -> None:
+        """Take a whole block from another table without decompressing its values."""
+        self._cut()
+        self._place(block.keys, block.tombstones)
+        self._store_block(
+            envelope.seal(block.head, self._seed, self.stored_bytes),
+            block.head_raw,
+            envelope.seal(block.body, self._seed, self.stored_bytes + len(block.head) + envelope.CRC_BYTES),
+            block.body_raw,
+        )
+
+    def _cut(self) -> None:
+        if self._keys:
+            self._emit(self._keys, self._values, deleting=True)
+            self._keys, self._values = [], []
+
+    def _emit(self, keys: list[bytes], values: list[bytes | None], deleting: bool) -> None:
+        deleted: Sequence[int] = tombstones_of(values) if deleting else ()
+        self._place(keys, len(deleted))
+        offset = self.stored_bytes
+        head, body = encode_head(keys, deleted), encode_body(values, deleted)
+        stored_head = envelope.wrap(head, self._level, self._seed, offset)
+        stored_body = envelope.wrap(body, self._level, self._seed, offset + len(stored_head))
+        self._store_block(stored_head, len(head), stored_body, len(body))
+
+    def _place(self, keys: list[bytes], tombstones: int) -> None:
+        """Account for the keys of the next block, and settle the separator of the block before."""
+        if self._handles:
+            self._separators.append(separator(self._largest, keys[0]))
+        else:
+            self._smallest = keys[0]
+        self._largest = keys[-1]
+        self.entries += len(keys)
+        self.tombstones += tombstones
+        if self._bloom_bits:
+            self._hashes += bloom.hashes(keys)
+
+    def _store_block(self, head: bytes, head_raw: int, body: bytes, body_raw: int) -> None:
+        handle = BlockHandle(self.stored_bytes, len(head), head_raw, len(body), body_raw)
+        self._handles.append(handle.encode())
+        self.raw_bytes += head_raw + body_raw
+        self._put(head)
+        self._put(body)
+
+    def _put(self, data: bytes) -> None:
+        self._buffer.append(data)
+        self._buffered_bytes += len(data)
+        if self._buffered_bytes >= WRITE_BYTES:
+            self._write()
+
+    def _write(self) -> None:
+        write_all(self._file, b"".join(self._buffer), self._written_bytes)
+        self._written_bytes += self._buffered_bytes
+        self._buffer, self._buffered_bytes = [], 0
+
+    def finish(self, origin: Origin) -> Generator[None, None, TableMeta]:
+        """Write filter, index, metadata and footer; return what the manifest must know.
+
+        A generator: each step takes about a millisecond.  Requires at least one entry.
+        """
+        self._cut()
+        words = bloom.blank(bloom.word_count(self.entries, self._bloom_bits))
+        for step in _slices(self._hashes, BLOOM_STEP):
+            bloom.fill(words, step)
+            yield
+        filter_handle = self._put_part(bloom.encode(words), compress=False)
+        index = self._put_index()
+        metadata = Metadata(
+            origin, self.entries, self.tombstones, self.raw_bytes, self._smallest, self._largest
+        )
+        metadata_handle = self._put_part(metadata.encode(), compress=True)
+        footer = Footer(index, filter_handle, metadata_handle, self._number, self._salt).encode()
+        self._put(footer)
+        self._write()
+        return TableMeta(
+            number=self._number,
+            file_bytes=self._written_bytes,
+            footer_crc=footer_crc(footer),
+            entries=self.entries,
+            tombstones=self.tombstones,
+            raw_bytes=self.raw_bytes,
+            first_seq=origin.first_seq,
+            last_seq=origin.last_seq,
+            smallest=self._smallest,
+            largest=self._largest,
+        )
+
+    def _put_part(self, raw: bytes, *, compress: bool) -> PartHandle:
+        offset = self.stored_bytes
+        stored = envelope.wrap(raw, self._level if compress else None, self._seed, offset)
+        self._put(stored)
+        return PartHandle(offset, len(stored), len(raw))
+
+    def _put_index(self) -> BlockHandle:
+        head = encode_head([*self._separators, self._largest], ())
+        body = encode_body(self._handles, ())
+        first = self._put_part(head, compress=True)
+        second = self._put_part(body, compress=True)
+        return BlockHandle(first.offset, first.stored, first.raw, second.stored, second.raw)
+
+
+def _slices(items: Sequence[int], length: int) -> Iterator[Sequence[int]]:
+    return (items[low : low + length] for low in range(0, len(items), length))
