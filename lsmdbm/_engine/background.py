@@ -1,0 +1,179 @@
+"""Background work without threads: who advances flushes and compactions, and how fast.
+
+Rules
+  1. A flush goes first; a compaction waits where it is.  At most one of each is under way.
+  2. Writers pay in proportion to what they write.  A flush is paced to end before the next memtable is
+     full, a compaction before RUNWAY more memtables were written, faster if level 0 is long: so debt
+     is bounded, and no write waits for a whole flush.
+  3. What fails is dropped with its outputs, remembered as `trouble`, and tried again after a pause.  It
+     never fails the write that advanced it.
+  4. A job whose outputs are complete stays until they are installed, however often that is interrupted:
+     a manifest that names them may have reached the disk.
+
+Thread safety: under the lock of the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lsmdbm._base.errors import FailedError, error
+from lsmdbm._engine.jobs import Steps, Workshop, compact, flush
+from lsmdbm._engine.memtable import Memtable
+from lsmdbm._engine.picker import Plan, pick, pick_everything
+from lsmdbm._engine.version import Version
+from lsmdbm._format.manifest import TableMeta
+
+RUNWAY = 4  # memtables within which a compaction should be done
+PAUSES = (0.0, 0.1, 1.0, 10.0)  # seconds before a job is tried again, after no, one, two and more failures
+
+
+@dataclass(slots=True)
+class Job:
+    """A flush or a compaction under way."""
+
+    steps: Steps
+    total_bytes: int
+    memtables: tuple[Memtable, ...] = ()  # of a flush, newest first
+    plan: Plan | None = None  # of a compaction
+    done_bytes: int = 0
+    outputs: list[TableMeta] | None = None  # once they are complete
+
+
+class Background:
+    """Runs jobs.
+
+    Args:
+        workshop: what jobs work with.
+        version: returns the current Version.
+        flushed: installs the tables of a flush.
+        compacted: installs the tables of a compaction or a move.
+    """
+
+    def __init__(
+        self,
+        workshop: Workshop,
+        version: Callable[[], Version],
+        flushed: Callable[[tuple[Memtable, ...], list[TableMeta]], None],
+        compacted: Callable[[Plan, list[TableMeta]], None],
+    ) -> None:
+        self._workshop = workshop
+        self._version = version
+        self._flushed = flushed
+        self._compacted = compacted
+        self._is_due = True  # whether picking may find something
+        self._failures = 0
+        self._retry_at = 0.0
+        self.flushing: Job | None = None
+        self.compacting: Job | None = None
+        self.trouble: error | None = None
+
+    def start_flush(self, memtables: tuple[Memtable, ...]) -> None:
+        """Begin to flush sealed memtables, given newest first.  None may be under way."""
+        total = sum(memtable.charge for memtable in memtables)
+        self.flushing = Job(flush(memtables, self._workshop), total, memtables=memtables)
+
+    def start_compaction_of_everything(self) -> bool:
+        """Drop the compaction under way and begin one that leaves a single level; False if there is one."""
+        self._drop(self.compacting)
+        plan = pick_everything(self._version())
+        if plan is not None:
+            self._begin(plan)
+        return plan is not None
+
+    def _begin(self, plan: Plan) -> None:
+        total = sum(meta.raw_bytes for meta in plan.inputs)
+        self.compacting = Job(compact(plan, self._version(), self._workshop), total, plan=plan)
+
+    def _plan_next(self) -> None:
+        """Begin the most urgent compaction.  Moves, which write no table, are done on the way."""
+        while self._is_due and self.compacting is None:
+            plan = pick(self._version(), self._workshop.limits)
+            if plan is None:
+                self._is_due = False
+            elif plan.is_move:
+                self._compacted(plan, list(plan.inputs))
+            else:
+                self._begin(plan)
+
+    def advance(self, written_bytes: int, room_bytes: int) -> None:
+        """Work off what so many written bytes owe (rule 2).  Raises nothing but FailedError.
+
+        Args:
+            written_bytes: since the last call.
+            room_bytes: what the active memtable still takes.
+        """
+        if self._failures and self._workshop.storage.monotonic() < self._retry_at:
+            return
+        try:
+            if self.flushing is not None:
+                left = self.flushing.total_bytes - self.flushing.done_bytes
+                self.work(self.flushing, int(left * min(1.0, written_bytes / max(1, room_bytes))))
+                return
+            self._plan_next()
+            if self.compacting is not None:
+                self.work(self.compacting, int(written_bytes * self._pace(self.compacting)))
+        except FailedError:
+            raise
+        except error as exc:
+            self.note(exc)
+
+    def _pace(self, job: Job) -> float:
+        """Return how many bytes of a compaction one written byte owes."""
+        limits = self._workshop.limits
+        pressure = max(1.0, len(self._version().level(0)) / limits.level0_tables)
+        return pressure * max(1.0, job.total_bytes / (RUNWAY * self._workshop.options.memtable_bytes))
+
+    def work(self, job: Job, budget_bytes: int | None = None) -> None:
+        """Advance a job by so many bytes, at least by one step; to its end without a budget.
+
+        Raises:
+            error: it failed and was dropped.
+        """
+        goal = None if budget_bytes is None else job.done_bytes + budget_bytes
+        try:
+            while job.outputs is None:
+                job.done_bytes += next(job.steps)
+                if goal is not None and job.done_bytes >= goal:
+                    return
+        except StopIteration as end:
+            job.outputs = end.value
+        except BaseException:
+            self._drop(job)
+            raise
+        self._install(job, job.outputs or [])
+
+    def _install(self, job: Job, outputs: list[TableMeta]) -> None:
+        if job.plan is None:
+            self._flushed(job.memtables, outputs)
+        else:
+            self._compacted(job.plan, outputs)
+        self._forget(job)
+        self._is_due = True
+        self._failures = 0
+        self.trouble = None
+
+    def _forget(self, job: Job) -> None:
+        if self.flushing is job:
+            self.flushing = None
+        if self.compacting is job:
+            self.compacting = None
+
+    def _drop(self, job: Job | None) -> None:
+        if job is not None:
+            self._forget(job)
+            job.steps.close()  # which unlinks what it has written, unless it is complete (rule 4)
+
+    def note(self, exc: error) -> None:
+        """Remember what went wrong, and wait before trying again."""
+        self.trouble = exc
+        self._failures += 1
+        pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
+        self._retry_at = self._workshop.storage.monotonic() + pause
+
+    def drop_all(self) -> None:
+        """Drop what is under way, before closing or clearing."""
+        self._drop(self.flushing)
+        self._drop(self.compacting)
+        self._is_due = True

@@ -1,0 +1,81 @@
+"""Install: make a new state of the live set durable, in numbered steps, by one new manifest.
+
+    (1) all new tables are complete and synced                            by the job that wrote them
+    (2) sync the directory: their names are durable
+    (3) create N.man, write it, sync it
+    (4) sync the directory: COMMIT POINT, recovery finds the new state from here on
+    (5) readers move to the new Version
+    (6) unlink all older manifests, sync the directory: the old state cannot come back
+    (7) unlink tables and logs that nobody needs                          by the store
+
+Rules
+  1. Interrupted in (3) to (6), it is repeated from (3) with a new number.  N.man may have reached the
+     disk: nothing it names is unlinked before a higher manifest has committed.
+  2. A failed sync is never tried again: FailedError.  An error while writing the manifest, a full disk
+     say, leaves everything as it was.
+
+Thread safety: under the lock of the store.  Spec: docs/durability.md, Install.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from lsmdbm._base.errors import FailedError, error
+from lsmdbm._base.storage import Directory, write_all
+from lsmdbm._engine.names import MANIFEST, Counter, file_name, numbers
+from lsmdbm._format import manifest as manifests
+from lsmdbm._format.manifest import Manifest
+
+
+def synced(sync: Callable[[], None]) -> None:
+    """Call a sync; whatever it says but success is final."""
+    try:
+        sync()
+    except error as exc:
+        raise FailedError(exc.errno, f"sync failed: {exc.strerror}", exc.filename) from exc
+
+
+class Installer:
+    """Writes the manifests of one database.
+
+    Args:
+        current: the manifest that is on disk.
+    """
+
+    def __init__(self, directory: Directory, counter: Counter, current: Manifest) -> None:
+        self._directory = directory
+        self._counter = counter
+        self.current = current
+
+    def install(self, state: Manifest, move_over: Callable[[], None]) -> None:
+        """Make `state` durable, whatever its number says, and call `move_over` at step (5).
+
+        Raises:
+            FailedError: a sync failed; nothing is known of the disk any more.
+            error: the manifest could not be written; the old state holds.
+        """
+        synced(self._directory.sync)  # (2)
+        number = self._write(state)  # (3)
+        synced(self._directory.sync)  # (4)
+        self.current = dataclasses.replace(state, number=number, next_number=self._counter.next_number)
+        move_over()  # (5)
+        self.forget_older()  # (6)
+
+    def _write(self, state: Manifest) -> int:
+        number, file = self._counter.create(self._directory, MANIFEST)
+        next_number = self._counter.next_number
+        data = manifests.encode(dataclasses.replace(state, number=number, next_number=next_number))
+        write_all(file, data, 0)
+        synced(file.fsync)
+        file.close()
+        return number
+
+    def forget_older(self) -> None:
+        """Step (6), with every manifest below the current one."""
+        older = [n for n in numbers(self._directory.listdir(), MANIFEST) if n < self.current.number]
+        for number in older:
+            self._directory.unlink(file_name(number, MANIFEST))
+        if older:
+            synced(self._directory.sync)

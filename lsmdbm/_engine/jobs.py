@@ -1,0 +1,212 @@
+"""Jobs: flush and compaction as generators, one bounded step per next().
+
+A step yields how many bytes of log or of blocks it has worked off; the result is what to install.
+
+Rules
+  1. A job reads immutable things and writes new files.  It installs nothing and unlinks nothing but its
+     own outputs, and those only if it is dropped or fails.
+  2. Every output is complete and synced when the job returns: step (1) of the install.
+  3. A tombstone is dropped only if no deeper level can hold its key.
+  4. A run of blocks that overlaps no other input goes over as it is, values still compressed.
+
+Thread safety: one thread at a time, under the lock of the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+from lsmdbm._base.chunk import Chunk
+from lsmdbm._base.errors import error
+from lsmdbm._base.options import Options
+from lsmdbm._base.storage import Directory, File, Storage
+from lsmdbm._engine.memtable import Memtable
+from lsmdbm._engine.merge import merge, merge_spans, survivors
+from lsmdbm._engine.names import TABLE, Counter, file_name
+from lsmdbm._engine.picker import Limits, Plan
+from lsmdbm._engine.tables import Tables
+from lsmdbm._engine.version import Version
+from lsmdbm._format.manifest import TableMeta
+from lsmdbm._format.table_reader import TableReader
+from lsmdbm._format.table_writer import Origin, TableWriter
+
+SPAN_BLOCKS = 16  # blocks that are read, or passed through, together
+
+Steps = Generator[int, None, list[TableMeta]]
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What a job works with."""
+
+    storage: Storage
+    directory: Directory
+    counter: Counter
+    tables: Tables
+    options: Options
+    limits: Limits
+
+
+class _Outputs:
+    """The tables a job writes, one after the other."""
+
+    def __init__(self, workshop: Workshop, origin: Origin) -> None:
+        self._workshop = workshop
+        self._origin = origin
+        self._writer: TableWriter | None = None
+        self._file: File | None = None
+        self._numbers: list[int] = []
+        self._metas: list[TableMeta] = []
+
+    def writer(self) -> TableWriter:
+        """Return the writer of the current table."""
+        if self._writer is None:
+            shop, options = self._workshop, self._workshop.options
+            number, self._file = shop.counter.create(shop.directory, TABLE)
+            self._numbers.append(number)
+            self._writer = TableWriter(
+                self._file,
+                number,
+                int.from_bytes(shop.storage.urandom(8), "little"),
+                block_bytes=options.block_bytes,
+                level=options.compression_level if options.compression else None,
+                bloom_bits=options.bloom_bits_per_key,
+            )
+        return self._writer
+
+    def cut(self, *, at: int) -> Generator[int, None, None]:
+        """Finish the current table if it has reached `at` bytes."""
+        writer, file = self._writer, self._file
+        if writer is None or file is None or writer.stored_bytes < at:
+            return
+        finish = writer.finish(self._origin)
+        while True:
+            try:
+                next(finish)
+            except StopIteration as end:
+                meta: TableMeta = end.value
+                break
+            yield 0
+        file.fsync()  # rule 2; if it fails, this table is worthless and nothing else is
+        file.close()
+        self._metas.append(meta)
+        self._writer = self._file = None
+
+    def finish(self) -> Steps:
+        """Finish the last table; return all of them."""
+        yield from self.cut(at=0)
+        return self._metas
+
+    def abandon(self) -> None:
+        """Unlink what was written."""  # rule 1
+        self._writer = self._file = None
+        for number in self._numbers:
+            try:
+                self._workshop.directory.unlink(file_name(number, TABLE))
+            except error:
+                pass  # a table without a manifest counts for nothing; the next opening collects it
+
+
+def flush(memtables: Sequence[Memtable], workshop: Workshop) -> Steps:
+    """Write sealed memtables, given newest first, into level-0 tables.
+
+    Returns the tables newest first, as level 0 wants them; more than one only if a memtable is far
+    larger than `memtable_bytes`.
+    """
+    origin = Origin(0, memtables[-1].first_seq, memtables[0].last_seq)
+    outputs = _Outputs(workshop, origin)
+    charge = sum(memtable.charge for memtable in memtables)
+    share = charge / max(1, sum(map(len, memtables)))
+    try:
+        for keys, values in merge([memtable.chunks() for memtable in memtables]):
+            outputs.writer().add(keys, values)
+            yield int(share * len(keys))
+            yield from outputs.cut(at=4 * workshop.limits.table_bytes)
+        return (yield from outputs.finish())
+    except BaseException:
+        outputs.abandon()
+        raise
+
+
+def compact(plan: Plan, version: Version, workshop: Workshop) -> Steps:
+    """Merge the tables of a plan into tables of its level, in key order.
+
+    Raises:
+        CorruptionError: an input is damaged; nothing was changed.
+    """
+    inputs = plan.inputs
+    origin = Origin(
+        plan.level,
+        min(meta.first_seq for meta in inputs),
+        max(meta.last_seq for meta in inputs),
+        tuple(sorted(meta.number for meta in inputs)),
+    )
+    outputs = _Outputs(workshop, origin)
+    share = sum(meta.raw_bytes for meta in inputs) / sum(meta.entries for meta in inputs)
+    try:
+        for piece in merge_spans([_spans(run, workshop.tables) for run in plan.runs]):
+            if isinstance(piece, tuple):
+                _add(piece, plan, version, outputs)
+                yield int(share * len(piece[0]))
+            else:
+                for entries in _pass_through(piece, plan, version, outputs, workshop.options.block_bytes):
+                    yield int(share * entries)
+            yield from outputs.cut(at=workshop.limits.table_bytes)
+        return (yield from outputs.finish())
+    except BaseException:
+        outputs.abandon()
+        raise
+
+
+def _add(chunk: Chunk, plan: Plan, version: Version, outputs: _Outputs) -> None:
+    keys, values = survivors(chunk, lambda key: not version.holds_below(plan.level, key))  # rule 3
+    if keys:
+        outputs.writer().add(keys, values)
+
+
+class TableSpan:
+    """Consecutive blocks of one table; reads them when they overlap something, or one by one."""
+
+    __slots__ = ("_first", "_reader", "_stop", "lower", "upper")
+
+    def __init__(self, reader: TableReader, first: int) -> None:
+        separators = reader.separators()
+        self._reader = reader
+        self._first = first
+        self._stop = min(first + SPAN_BLOCKS, len(separators))
+        self.lower = separators[first - 1] if first else reader.meta.smallest
+        self.upper = separators[self._stop - 1]
+
+    def load(self) -> Chunk:
+        """Return all entries of the span."""
+        return self._reader.block_chunk(self._first, self._stop)
+
+    def blocks(self) -> Iterator[int]:
+        """Yield the index of each block."""
+        yield from range(self._first, self._stop)
+
+    @property
+    def reader(self) -> TableReader:
+        """The table."""
+        return self._reader
+
+
+def _spans(run: Sequence[TableMeta], tables: Tables) -> Iterator[TableSpan]:
+    for meta in run:
+        reader = tables.reader(meta)
+        for first in range(0, reader.block_count, SPAN_BLOCKS):
+            yield TableSpan(reader, first)
+
+
+def _pass_through(
+    span: TableSpan, plan: Plan, version: Version, outputs: _Outputs, block_bytes: int
+) -> Iterator[int]:
+    """Copy the blocks of a span; yield the entries of each.  Blocks that hold tombstones, or are small, are rewritten."""
+    for index in span.blocks():
+        block = span.reader.stored_block(index)
+        if block.tombstones or 2 * (block.head_raw + block.body_raw) < block_bytes:
+            _add(span.reader.block_chunk(index, index + 1), plan, version, outputs)
+        else:
+            outputs.writer().add_block(block)  # rule 4
+        yield len(block.keys)

@@ -1,0 +1,120 @@
+"""Memtable: the newest writes, in memory, in a dict; sorted when somebody wants order.
+
+Rules
+  1. `entries` is the truth.  A key is never removed from it: a deletion is a value of None.
+  2. The order is a SortedList of the keys, brought up to date with the keys that are new since it was
+     last asked for.  A dict keeps insertion order, so those are its last ones: a put pays nothing.
+  3. A sealed memtable is never changed again.
+
+Thread safety: the active memtable is written, and read in order, under the lock of the store; looking
+up single keys in `entries` takes no lock.  A sealed one may be read by any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from itertools import chain, islice
+
+from sortedcontainers import SortedList
+
+from lsmdbm._base.chunk import KEY_ONLY, Chunk, Chunks
+
+FIRST_PIECE, LARGEST_PIECE = 16, 512  # keys in a chunk: a single step stays cheap, a scan gets going
+
+
+class Memtable:
+    """Newest writes.
+
+    Args:
+        first_seq: sequence of the first write that will go in.
+        entries: what it starts with; for folding and recovery.
+    """
+
+    __slots__ = ("_lock", "_order", "charge", "counted", "deletes", "entries", "first_seq", "last_seq")
+
+    def __init__(self, first_seq: int, entries: dict[bytes, bytes | None] | None = None) -> None:
+        self.entries: dict[bytes, bytes | None] = {} if entries is None else entries
+        self.first_seq = first_seq
+        self.last_seq = first_seq - 1  # set by seal()
+        self.charge = 0  # bytes of log records, as far as they count against memtable_bytes
+        self.counted = False  # see count.py
+        self.deletes = False  # whether any value may be None
+        self._order: SortedList[bytes] = SortedList()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def update(self, keys: Iterable[bytes], values: Iterable[bytes | None]) -> None:
+        """Take a batch; the caller sees to `deletes`."""
+        self.entries.update(zip(keys, values))
+
+    def rebuild_order(self) -> None:
+        """Forget the order: an interrupted SortedList cannot be trusted."""
+        self._order = SortedList()
+
+    def _sorted(self) -> SortedList[bytes]:
+        with self._lock:
+            order, entries = self._order, self.entries
+            missing = len(entries) - len(order)
+            if missing:
+                if order:
+                    order.update(islice(reversed(entries), missing))  # rule 2
+                else:
+                    order = self._order = SortedList(entries)
+            return order
+
+    def chunks(
+        self, start: bytes | None = None, stop: bytes | None = None, *, reverse: bool = False, keys_only: bool = False
+    ) -> Chunks:
+        """Yield the entries with `start <= key < stop`, tombstones included; last chunk first if `reverse`."""
+        order = self._sorted()
+        low = 0 if start is None else order.bisect_left(start)
+        high = len(order) if stop is None else order.bisect_left(stop)
+        piece = FIRST_PIECE
+        while low < high:
+            if reverse:
+                keys = list(order.islice(max(low, high - piece), high))
+                high -= piece
+            else:
+                keys = list(order.islice(low, min(low + piece, high)))
+                low += piece
+            yield self._chunk(keys, keys_only)
+            piece = min(2 * piece, LARGEST_PIECE)
+
+    def _chunk(self, keys: list[bytes], keys_only: bool) -> Chunk:
+        values = list(map(self.entries.__getitem__, keys))
+        if keys_only:
+            values = [None if value is None else KEY_ONLY for value in values]
+        return keys, values
+
+    def fold(self, older: Memtable) -> Memtable:
+        """Return one sealed memtable that says what this one over `older` says.  O(n)."""
+        folded = Memtable(older.first_seq, {**older.entries, **self.entries})
+        folded.last_seq = self.last_seq
+        folded.charge = self.charge + older.charge
+        folded.counted = self.counted
+        folded.deletes = self.deletes or older.deletes
+        known = older.entries
+        fresh = (key for key in self._sorted() if key not in known)
+        folded._order = SortedList(chain(older._sorted(), fresh))  # two sorted runs: timsort merges them in O(n)
+        return folded
+
+
+def fold_newest(sealed: tuple[Memtable, ...], flushing: int) -> tuple[Memtable, ...]:
+    """Fold the newest sealed memtables together while neighbours are of like size.
+
+    Keeps a program that alternates one put and one scan at O(log n) memtables and O(log n) work a step:
+    the logarithmic method of Bentley and Saxe (1980).
+
+    Args:
+        sealed: newest first.
+        flushing: how many of the oldest are being flushed and must stay as they are.
+    """
+    while len(sealed) - flushing >= 2:
+        newer, older = sealed[0], sealed[1]
+        if 2 * len(newer) < len(older) or newer.counted != older.counted:
+            break
+        sealed = (newer.fold(older), *sealed[2:])
+    return sealed

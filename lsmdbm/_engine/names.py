@@ -1,0 +1,75 @@
+"""File names: 000017.wal, 000018.sst, 000019.man, and LOCK; one counter for all kinds.
+
+Rules
+  1. A number is used once.  A name that is taken already means: take the next number.
+  2. A name that `parse` does not know is not ours and is never touched.
+
+Thread safety: the counter belongs to the writer, under its lock.  Spec: docs/format.md, Names.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+
+from lsmdbm._base.errors import error
+from lsmdbm._base.storage import Directory, File
+
+LOCK = "LOCK"
+WAL, TABLE, MANIFEST = "wal", "sst", "man"
+MAX_NUMBER = (1 << 63) - 1
+
+_PATTERN = re.compile(r"([0-9]{6,19})\.(wal|sst|man)", re.ASCII)
+
+
+def file_name(number: int, kind: str) -> str:
+    """Return the name of a file.
+
+    >>> file_name(17, WAL)
+    '000017.wal'
+    """
+    return f"{number:06d}.{kind}"
+
+
+def parse(name: str) -> tuple[int, str] | None:
+    """Return number and kind of one of our files; None for every other name.
+
+    >>> parse("000017.wal"), parse("17.wal"), parse("LOCK")
+    ((17, 'wal'), None, None)
+    """
+    match = _PATTERN.fullmatch(name)
+    if match is None:
+        return None
+    number, kind = int(match[1]), match[2]
+    return (number, kind) if number <= MAX_NUMBER and file_name(number, kind) == name else None
+
+
+def numbers(names: list[str], kind: str) -> list[int]:
+    """Return the numbers of all files of one kind, ascending."""
+    parsed = (parse(name) for name in names)
+    return sorted(found[0] for found in parsed if found is not None and found[1] == kind)
+
+
+class Counter:
+    """Hands out file numbers: each once, ascending."""
+
+    __slots__ = ("next_number",)
+
+    def __init__(self, next_number: int) -> None:
+        self.next_number = next_number
+
+    def take(self) -> int:
+        """Return a number that no file has had."""
+        number = self.next_number
+        self.next_number = number + 1
+        return number
+
+    def create(self, directory: Directory, kind: str) -> tuple[int, File]:
+        """Create the next file of a kind."""
+        while True:
+            number = self.take()
+            try:
+                return number, directory.create(file_name(number, kind))
+            except error as exc:
+                if exc.errno != errno.EEXIST:  # rule 1
+                    raise

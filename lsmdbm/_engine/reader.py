@@ -1,0 +1,123 @@
+"""Reader: the store behind flag "r".  Takes no lock, creates no file, changes nothing.
+
+    (1) recover: the highest manifest, its tables, the logs, replayed in memory
+    (2) open all tables and keep them open: a writer elsewhere may unlink them at any time
+    (3) if anything was missing or inconsistent, a writer was faster: begin again with a new listing
+
+Rules
+  1. A reader sees one moment until `refresh`.
+  2. Damage is believed when two passes over the same listing agree on it.
+
+Thread safety: every method may be called from any thread; `refresh` replaces the view in one step.
+"""
+
+from __future__ import annotations
+
+from lsmdbm._base.chunk import Chunks
+from lsmdbm._base.errors import ClosedError, CorruptionError, NotFoundError, error
+from lsmdbm._base.options import Options
+from lsmdbm._base.storage import Directory, Storage
+from lsmdbm._engine.count import Count
+from lsmdbm._engine.memtable import Memtable
+from lsmdbm._engine.recovery import Recovered, recover
+from lsmdbm._engine.stats import Stats, Totals, gather
+from lsmdbm._engine.tables import Tables
+from lsmdbm._engine.view import View
+
+PASSES, SECONDS = 100, 5.0  # after which a directory that keeps changing is given up
+
+
+class Reader:
+    """One database, open for reading.
+
+    Args:
+        storage: the clock.
+        directory: where the files are; owned from here on.
+        options: sizes of caches.
+
+    Raises:
+        NotFoundError: there is no database in the directory.
+        CorruptionError: it cannot be read.
+    """
+
+    def __init__(self, storage: Storage, directory: Directory, options: Options) -> None:
+        self._storage = storage
+        self._directory = directory
+        self.options = options
+        self._is_closed = False
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Move to the newest state on disk.  If that fails, the old one stays."""
+        recovered, tables = self._settled()
+        version = tables.track(recovered.version)
+        sealed = (recovered.memtable,) if recovered.memtable.entries else ()
+        self._count = Count(0 if recovered.is_cleared else recovered.manifest.live_count)
+        self._log_files = len(recovered.logs)
+        self.view = View(Memtable(recovered.next_seq), sealed, version, tables)
+
+    def _settled(self) -> tuple[Recovered, Tables]:
+        deadline = self._storage.monotonic() + SECONDS
+        damage: tuple[str, list[str]] | None = None
+        for _ in range(PASSES):
+            names = sorted(self._directory.listdir())
+            try:
+                return self._attempt()
+            except (NotFoundError, CorruptionError) as exc:
+                seen = (str(exc), names)
+                if seen == damage or self._storage.monotonic() >= deadline:  # rule 2
+                    raise
+                damage = seen
+        raise error(f"{self._directory.path}: changes too fast to be read")
+
+    def _attempt(self) -> tuple[Recovered, Tables]:
+        recovered = recover(self._directory)
+        if recovered is None:
+            raise NotFoundError.at(self._directory.path)
+        tables = Tables(self._directory, self.options)
+        tables.hold(recovered.version)
+        return recovered, tables
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of `key`, None if there is none."""
+        return self.view.get(key)
+
+    def pin(self) -> View:
+        """Return the view of this moment."""
+        if self._is_closed:
+            raise ClosedError
+        return self.view
+
+    def chunks(
+        self, start: bytes | None, stop: bytes | None, *, reverse: bool = False, keys_only: bool = False
+    ) -> Chunks:
+        """Return the entries with `start <= key < stop` as a stream of chunks."""
+        return self.pin().chunks(start, stop, reverse=reverse, keys_only=keys_only)
+
+    def first(
+        self, start: bytes | None, stop: bytes | None, *, reverse: bool = False, keys_only: bool = False
+    ) -> tuple[bytes, bytes] | None:
+        """Return the first entry of a range, the last one if `reverse`; None if there is none."""
+        return self.pin().first(start, stop, reverse=reverse, keys_only=keys_only)
+
+    def length(self) -> int:
+        """Return the exact number of keys."""
+        return self._count.exact(self.pin())
+
+    def sync(self) -> None:
+        """Do nothing: nothing was written."""
+
+    def stats(self) -> Stats:
+        """Return the figures of this moment."""
+        return gather(self.pin(), self._log_files, Totals(), None)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.view.tables.close()
+            self._directory.close()
+
+    def die(self) -> None:
+        """Be of no use any more: this is the child of a fork."""
+        self.close()

@@ -1,0 +1,289 @@
+"""Recovery: what the files of a database say, found out by reading alone.
+
+    (1) the highest manifest that verifies says what is live
+    (2) every table it names must be there with its exact size
+    (3) logs from `min_wal` on form a chain, each naming the one before
+    (4) their records are replayed in order, but for those that tables hold already
+    (5) where the replay stops short of what some record promised to be durable, that is corruption;
+        otherwise it is a torn tail, and what stands behind never counted
+
+Rules
+  1. Nothing is created, written, cut or unlinked here, and a second recovery gives the same result.
+  2. Records up to `last_seq` are never replayed: a log torn before `last_seq` would put older values
+     above newer ones.
+
+Thread safety: one thread at a time.  Spec: docs/durability.md, Recovery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from lsmdbm._base.errors import CorruptionError, NotFoundError, error
+from lsmdbm._base.storage import Directory
+from lsmdbm._engine.memtable import Memtable
+from lsmdbm._engine.names import MANIFEST, TABLE, WAL, file_name, numbers, parse
+from lsmdbm._engine.version import Version
+from lsmdbm._engine.wal import Log
+from lsmdbm._format import manifest as manifests
+from lsmdbm._format import records
+from lsmdbm._format.coding import Malformed, Unsupported
+from lsmdbm._format.manifest import MAX_MANIFEST_BYTES, Manifest
+from lsmdbm._format.records import HEADER_BYTES, LogHeader, Record
+
+CHAIN_LOGS, CHAIN_BYTES = 16, 1 << 20  # more than this is flushed at the first write of an opening
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What a database holds."""
+
+    manifest: Manifest
+    version: Version  # without tables if a clear() is in the logs
+    memtable: Memtable
+    next_seq: int
+    next_number: int
+    logs: list[Log] = field(default_factory=list)  # of the chain, oldest first
+    log_bytes: int = 0
+    has_gap: bool = False  # writes were lost with the power; none that had been promised
+    is_cleared: bool = False
+
+    @property
+    def must_flush(self) -> bool:
+        """Whether the chain must not be continued as it is."""
+        is_long = len(self.logs) > CHAIN_LOGS or self.log_bytes > CHAIN_BYTES
+        ends_early = bool(self.logs) and self.logs[-1].last_seq < self.manifest.last_seq
+        return self.has_gap or ends_early or is_long
+
+    @property
+    def prev(self) -> tuple[int, int, int]:
+        """Number, end and last sequence of the log that the next one goes on from."""
+        if not self.logs:
+            return 0, 0, 0
+        last = self.logs[-1]
+        return last.number, last.end, last.last_seq
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    try:
+        yield
+    except Unsupported as exc:
+        raise error(f"{path}: {exc}") from None
+    except Malformed as exc:
+        raise CorruptionError(path, -1, str(exc)) from None
+
+
+def recover(directory: Directory) -> Recovered | None:
+    """Return what the directory holds; None if there is no database in it yet.
+
+    Raises:
+        CorruptionError: what was promised to be durable cannot be read.
+        error: the database is of a newer format.
+    """
+    names = directory.listdir()
+    manifest = _newest_manifest(directory, names)
+    if manifest is None:
+        return None
+    version = Version(manifest.levels)
+    _check_tables(directory, version)
+    recovered = Recovered(
+        manifest,
+        version,
+        Memtable(manifest.last_seq + 1),
+        next_seq=manifest.last_seq + 1,
+        next_number=max(manifest.next_number, *(found[0] + 1 for name in names if (found := parse(name)))),
+    )
+    _Replay(directory, recovered).run([n for n in numbers(names, WAL) if n >= manifest.min_wal])
+    memtable = recovered.memtable
+    memtable.last_seq = recovered.next_seq - 1
+    return recovered
+
+
+def _newest_manifest(directory: Directory, names: list[str]) -> Manifest | None:
+    """Return the highest manifest that verifies, None if the database is unborn.
+
+    Higher ones that do not verify are installs that were cut off.
+    """
+    bad: CorruptionError | None = None
+    for number in reversed(numbers(names, MANIFEST)):
+        path = f"{directory.path}/{file_name(number, MANIFEST)}"
+        try:
+            return _read_manifest(directory, number)
+        except NotFoundError:
+            raise
+        except Unsupported as exc:
+            raise error(f"{path}: {exc}") from None
+        except Malformed as exc:
+            bad = bad or CorruptionError(path, -1, str(exc))
+    if any(found[1] != MANIFEST for name in names if (found := parse(name))):
+        raise bad or CorruptionError(directory.path, -1, "tables or logs without a manifest")
+    return None
+
+
+def _read_manifest(directory: Directory, number: int) -> Manifest:
+    file = directory.open(file_name(number, MANIFEST))
+    size = file.size()
+    if size > MAX_MANIFEST_BYTES:
+        raise Malformed(f"manifest of {size} bytes")
+    return manifests.decode(file.pread(size, 0), number)
+
+
+def _check_tables(directory: Directory, version: Version) -> None:
+    for meta in version:
+        name = file_name(meta.number, TABLE)
+        length = directory.length(name)
+        if length is None:
+            raise CorruptionError(f"{directory.path}/{name}", -1, "table named by the manifest is missing")
+        if length != meta.file_bytes:
+            reason = f"{length} bytes long, the manifest says {meta.file_bytes}"
+            raise CorruptionError(f"{directory.path}/{name}", -1, reason)
+
+
+@dataclass(slots=True)
+class _File:
+    """A log as it stands on disk."""
+
+    number: int
+    path: str
+    data: bytes
+    header: LogHeader
+
+
+class _Replay:
+    """Walks the chain of logs."""
+
+    def __init__(self, directory: Directory, recovered: Recovered) -> None:
+        self._directory = directory
+        self._recovered = recovered
+        self._memtable = recovered.memtable
+        self._last_seq = recovered.manifest.last_seq
+        self._files: dict[int, _File] = {}
+
+    def run(self, log_numbers: list[int]) -> None:
+        """Replay the chain among these logs."""
+        for number in log_numbers:
+            file = self._open(number)
+            if file is not None:
+                self._files[number] = file
+        successors = self._successors()
+        file = self._first()
+        unreached = dict(self._files)
+        while file is not None:
+            del unreached[file.number]
+            following = successors.get(file.number)
+            bad = self._replay(file, following)
+            if bad is not None:
+                self._judge(file, bad, list(unreached.values()))
+                break
+            file = following
+        else:
+            if unreached:  # logs that nothing leads to: their predecessor's name was lost with the power
+                self._judge_unreached(list(unreached.values()))
+        self._recovered.has_gap = self._recovered.has_gap or bool(unreached)
+
+    def _open(self, number: int) -> _File | None:
+        """Return a log, None if its creation was cut off."""
+        name = file_name(number, WAL)
+        path = f"{self._directory.path}/{name}"
+        file = self._directory.open(name)
+        data = file.pread(file.size(), 0)
+        try:
+            header = LogHeader.decode(data)
+            if header.number != number:
+                raise Malformed(f"log {header.number} under the name of log {number}")
+        except Unsupported as exc:
+            raise error(f"{path}: {exc}") from None
+        except Malformed as exc:
+            if records.find_mark(data, number):
+                raise CorruptionError(path, 0, f"{exc}, in a log that had been synced") from None
+            return None
+        return _File(number, path, data, header)
+
+    def _successors(self) -> dict[int, _File]:
+        found: dict[int, _File] = {}
+        for file in self._files.values():
+            prev = file.header.prev
+            if prev in found:
+                raise CorruptionError(file.path, 0, f"log {found[prev].number} follows log {prev} too")
+            if prev in self._files:
+                found[prev] = file
+        return found
+
+    def _first(self) -> _File | None:
+        """Return the log that the chain begins with."""
+        firsts = [
+            file
+            for file in self._files.values()
+            if file.header.prev not in self._files and file.header.first_seq <= self._last_seq + 1
+            and file.header.prev < self._recovered.manifest.min_wal
+        ]
+        if len(firsts) > 1:
+            raise CorruptionError(firsts[1].path, 0, f"log {firsts[0].number} begins the chain too")
+        return firsts[0] if firsts else None
+
+    def _replay(self, file: _File, following: _File | None) -> int | None:
+        """Replay one log, up to where the next one says.
+
+        Returns the offset of the first invalid byte, if the log goes on from there or a next one exists.
+        """
+        recovered = self._recovered
+        stop = following.header.prev_end if following is not None else len(file.data)
+        last_seq = file.header.first_seq - 1
+        end = data_end = HEADER_BYTES
+        is_durable = False
+        for record in records.records(file.data, file.header):
+            if record.end > stop:
+                break
+            end = record.end
+            is_durable = records.is_mark(record) and record.durable == record.offset
+            if not records.is_mark(record):
+                data_end, last_seq = end, record.last_seq
+                if last_seq > self._last_seq:  # rule 2
+                    self._apply(file, record)
+        recovered.logs.append(Log(file.number, data_end, last_seq, is_durable))
+        recovered.log_bytes += end
+        recovered.next_seq = max(recovered.next_seq, last_seq + 1)
+        if following is None:
+            return None if end == len(file.data) else end
+        if data_end == stop and last_seq == following.header.prev_last_seq:
+            return None
+        return end
+
+    def _apply(self, file: _File, record: Record) -> None:
+        try:
+            change = records.decode_change(record)
+        except Unsupported as exc:
+            raise error(f"{file.path}, offset {record.offset}: {exc}") from None
+        except Malformed as exc:
+            raise CorruptionError(file.path, record.offset, str(exc)) from None
+        memtable, recovered = self._memtable, self._recovered
+        if change.clears:
+            memtable.entries.clear()
+            recovered.version = Version()
+            recovered.is_cleared = True
+            memtable.charge = 0
+        memtable.update(change.keys, change.values)
+        memtable.deletes = memtable.deletes or None in change.values
+        memtable.charge += record.end - record.offset
+
+    def _judge(self, file: _File, bad: int, later: list[_File]) -> None:
+        """Decide what an invalid byte means: corruption, if anything from it on had been promised."""
+        with _reading(file.path):
+            if any(durable > bad for durable in records.promises(file.data, file.header.seed, bad)):
+                raise CorruptionError(file.path, bad, "invalid record in a part of the log that had been synced")
+        for other in later:
+            if self._has_promise(other):
+                reason = f"log ends early, though log {other.number} says that it had been synced"
+                raise CorruptionError(file.path, bad, reason)
+
+    def _judge_unreached(self, files: list[_File]) -> None:
+        for file in files:
+            if self._has_promise(file):
+                raise CorruptionError(file.path, 0, f"log {file.header.prev}, which this one follows, is missing")
+
+    def _has_promise(self, file: _File) -> bool:
+        with _reading(file.path):
+            return any(durable >= HEADER_BYTES for durable in records.promises(file.data, file.header.seed, HEADER_BYTES))

@@ -1,0 +1,214 @@
+"""Sharing: from a path to a store.  Handles of one process on one directory share one writer.
+
+Rules
+  1. A writer is known by device and inode of its directory; it is closed with its last handle.
+  2. Flag "r" joins a writer of this process if there is one, so that it sees what that one holds back,
+     and else reads by itself, without any lock.
+  3. Creating is finished by whoever comes next: a directory without tables, logs and a valid manifest
+     is a database that is not born yet.
+  4. In the child of a fork every store is dead.
+
+Thread safety: every function may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from dataclasses import dataclass
+
+from lsmdbm._base.errors import LockedError, NotFoundError, error
+from lsmdbm._base.options import Options
+from lsmdbm._base.storage import Directory, File, Storage, on_fork
+from lsmdbm._engine.install import Installer, synced
+from lsmdbm._engine.names import LOCK, Counter, numbers, parse
+from lsmdbm._engine.reader import Reader
+from lsmdbm._engine.recovery import Recovered, recover
+from lsmdbm._engine.store import Store
+from lsmdbm._format.manifest import Manifest
+
+UUID_BYTES = 16
+FIRST_WAIT, LONGEST_WAIT = 0.001, 0.05  # seconds between two tries to get the writer lock
+
+
+@dataclass(slots=True)
+class _Shared:
+    store: Store
+    handles: int
+
+
+_registry: dict[tuple[Storage, tuple[int, int]], _Shared] = {}
+_registry_lock = threading.RLock()
+_alive: weakref.WeakSet[Store | Reader] = weakref.WeakSet()
+
+
+def acquire(storage: Storage, path: str, flag: str, mode: int, given: dict[str, object]) -> Store | Reader:
+    """Return the store for a handle.  Each call is paid back by one `release`.
+
+    Args:
+        flag: one of "r", "w", "c", "n".
+        mode: permission bits of new files.
+        given: the options the caller named.
+
+    Raises:
+        NotFoundError: there is no database, and the flag does not create one.
+        LockedError: another process kept the writer lock for `timeout` seconds.
+        error: what is at the path is not ours.
+    """
+    options = Options.choose(given)
+    _prepare_path(storage, path, flag, mode)
+    deadline = storage.monotonic() + options.timeout
+    wait = FIRST_WAIT
+    while True:
+        directory = storage.directory(path, mode)
+        try:
+            store, holder = _try(storage, directory, flag, given)
+        except BaseException:
+            directory.close()
+            raise
+        if store is not None:
+            return store
+        directory.close()
+        if storage.monotonic() + wait > deadline:
+            raise LockedError.at(path, holder)
+        storage.sleep(wait)
+        wait = min(2 * wait, LONGEST_WAIT)
+
+
+def _try(
+    storage: Storage, directory: Directory, flag: str, given: dict[str, object]
+) -> tuple[Store | Reader | None, str]:
+    """Return a store; or None, and who has the lock."""
+    key = (storage, directory.identity())
+    with _registry_lock:
+        shared = _registry.get(key)
+        if shared is not None:
+            directory.close()
+            shared.handles += 1
+            if flag == "n":
+                shared.store.clear()
+            return shared.store, ""
+        if flag == "r":
+            reader = _open_reader(storage, directory, given)
+            _alive.add(reader)
+            return reader, ""
+        _refuse_foreign(directory, flag)
+        lock = directory.lock(LOCK, f"pid {storage.pid()}\n".encode())
+        if lock is None:
+            return None, directory.peek(LOCK).decode("ascii", "replace").strip() or "another process"
+        try:
+            store = _open_writer(storage, directory, lock, flag, given)
+        except BaseException:
+            lock.close()
+            raise
+        _registry[key] = _Shared(store, 1)
+        _alive.add(store)
+        return store, ""
+
+
+def release(storage: Storage, store: Store | Reader) -> None:
+    """Give a store back; the last handle closes it."""
+    if isinstance(store, Reader):
+        store.close()
+        return
+    with _registry_lock:
+        for key, shared in _registry.items():
+            if shared.store is store:
+                shared.handles -= 1
+                if shared.handles:
+                    return
+                del _registry[key]
+                break
+        store.close()
+
+
+def _prepare_path(storage: Storage, path: str, flag: str, mode: int) -> None:
+    """See to it that there is a directory."""
+    kind = storage.kind(path) if path else "missing"
+    if kind == "file" and flag == "n":
+        storage.unlink(path)
+        kind = "missing"
+    if kind == "missing":
+        if flag in "rw" or not path:
+            raise NotFoundError.at(path)
+        try:
+            storage.mkdir(path, mode | (mode & 0o444) >> 2)
+        except error:
+            if storage.kind(path) != "directory":  # somebody else may have been faster
+                raise
+    elif kind != "directory":
+        raise error(f"{path}: not a database: it is no directory")
+
+
+def _refuse_foreign(directory: Directory, flag: str) -> None:
+    """Raise before anything is written into a directory that is not ours."""
+    names = directory.listdir()
+    if flag == "w" and not any(parse(name) for name in names):
+        raise _not_found(directory, names)
+    if names and LOCK not in names and not any(parse(name) for name in names):
+        raise _foreign(directory)
+
+
+def _not_found(directory: Directory, names: list[str]) -> error:
+    return NotFoundError.at(directory.path) if not names or names == [LOCK] else _foreign(directory)
+
+
+def _foreign(directory: Directory) -> error:
+    return error(f"{directory.path}: not a database: the directory holds other files")
+
+
+def _open_reader(storage: Storage, directory: Directory, given: dict[str, object]) -> Reader:
+    names = directory.listdir()
+    if not any(parse(name) for name in names):
+        raise _not_found(directory, names)
+    return Reader(storage, directory, Options.choose(given))
+
+
+def _open_writer(
+    storage: Storage, directory: Directory, lock: File, flag: str, given: dict[str, object]
+) -> Store:
+    if flag == "n":
+        recovered = _start_empty(storage, directory, given)
+    else:
+        found = recover(directory)
+        if found is None and flag == "w":
+            raise NotFoundError.at(directory.path)
+        recovered = found or _start_empty(storage, directory, given)
+    options = Options.choose(given, recovered.manifest.shape)
+    store = Store(storage, directory, lock, options, recovered)
+    if options.verify_on_open:
+        store.check_tables()
+    return store
+
+
+def _start_empty(storage: Storage, directory: Directory, given: dict[str, object]) -> Recovered:
+    """Install an empty manifest.  Whatever the directory held is garbage from then on."""
+    highest = max((found[0] for name in directory.listdir() if (found := parse(name))), default=0)
+    counter = Counter(highest + 1)
+    blank = Manifest(
+        uuid=storage.urandom(UUID_BYTES),
+        number=0,
+        next_number=0,
+        last_seq=0,
+        min_wal=highest + 1,
+        live_count=0,
+        shape=Options.choose(given).shape(),
+    )
+    installer = Installer(directory, counter, blank)
+    installer.install(blank, lambda: None)
+    synced(lambda: storage.sync_parent(directory.path))
+    recovered = recover(directory)
+    if recovered is None:
+        raise error(f"{directory.path}: the new manifest cannot be read back")
+    return recovered
+
+
+def _after_fork() -> None:  # rule 4
+    global _registry_lock
+    _registry_lock = threading.RLock()
+    _registry.clear()
+    for store in list(_alive):
+        store.die()
+
+
+on_fork(_after_fork)

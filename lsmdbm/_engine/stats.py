@@ -1,0 +1,126 @@
+"""The figures of stats().
+
+Thread safety: frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lsmdbm._engine.view import View
+from lsmdbm._format.manifest import TableMeta
+
+
+@dataclass(frozen=True, slots=True)
+class LevelStats:
+    """One level of the tree."""
+
+    level: int
+    tables: int
+    entries: int  # tombstones included
+    tombstones: int
+    file_bytes: int
+    raw_bytes: int  # of the blocks before compression
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a database looks like and what it has done since it was opened.
+
+    Counts are entries unless the name says bytes.  Rates are None before anything was counted.
+    """
+
+    levels: tuple[LevelStats, ...]
+    memtables: int
+    memtable_entries: int
+    memtable_bytes: int  # of log records
+    log_files: int
+    written_bytes: int  # into the log
+    flushed_bytes: int  # into tables, by flushes
+    compacted_bytes: int  # into tables, by compactions
+    flushes: int
+    compactions: int
+    moves: int  # compactions that rewrote nothing
+    cache_bytes: int
+    cache_hit_rate: float | None
+    filter_probes: int
+    blocks_read: int  # by point reads
+    filter_false_positives: int
+    open_tables: int
+    trouble: str | None  # what last stopped a flush or a compaction; it is tried again
+
+    @property
+    def tables(self) -> int:
+        """Number of live tables."""
+        return sum(level.tables for level in self.levels)
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of all live tables on disk."""
+        return sum(level.file_bytes for level in self.levels)
+
+    @property
+    def raw_bytes(self) -> int:
+        """Bytes of all blocks before compression."""
+        return sum(level.raw_bytes for level in self.levels)
+
+    @property
+    def compression_ratio(self) -> float | None:
+        """Bytes on disk per byte of blocks before compression; None without tables."""
+        return self.file_bytes / self.raw_bytes if self.raw_bytes else None
+
+    @property
+    def write_amplification(self) -> float | None:
+        """Bytes written to the log and to tables per byte written to the log; None before any write."""
+        if not self.written_bytes:
+            return None
+        return (self.written_bytes + self.flushed_bytes + self.compacted_bytes) / self.written_bytes
+
+
+class Totals:
+    """What a store counts as it goes."""
+
+    __slots__ = ("compacted_bytes", "compactions", "flushed_bytes", "flushes", "moves", "written_bytes")
+
+    def __init__(self) -> None:
+        self.compacted_bytes = self.compactions = self.flushed_bytes = self.flushes = 0
+        self.moves = self.written_bytes = 0
+
+
+def gather(view: View, log_files: int, totals: Totals, trouble: BaseException | None) -> Stats:
+    """Return the figures of a view and of what its store has counted."""
+    memtables = [memtable for memtable in (view.active, *view.sealed) if memtable.entries]
+    blocks, counters = view.tables.blocks, view.tables.counters
+    asked = blocks.hits + blocks.misses
+    return Stats(
+        levels=tuple(_level_stats(number, metas) for number, metas in enumerate(view.version.levels)),
+        memtables=len(memtables),
+        memtable_entries=sum(map(len, memtables)),
+        memtable_bytes=sum(memtable.charge for memtable in memtables),
+        log_files=log_files,
+        written_bytes=totals.written_bytes,
+        flushed_bytes=totals.flushed_bytes,
+        compacted_bytes=totals.compacted_bytes,
+        flushes=totals.flushes,
+        compactions=totals.compactions,
+        moves=totals.moves,
+        cache_bytes=blocks.cost,
+        cache_hit_rate=blocks.hits / asked if asked else None,
+        filter_probes=counters.filter_probes,
+        blocks_read=counters.blocks_read,
+        filter_false_positives=counters.false_positives,
+        open_tables=len(view.tables.readers),
+        trouble=None if trouble is None else str(trouble),
+    )
+
+
+def _level_stats(number: int, metas: Sequence[TableMeta]) -> LevelStats:
+    return LevelStats(
+        level=number,
+        tables=len(metas),
+        entries=sum(meta.entries for meta in metas),
+        tombstones=sum(meta.tombstones for meta in metas),
+        file_bytes=sum(meta.file_bytes for meta in metas),
+        raw_bytes=sum(meta.raw_bytes for meta in metas),
+    )

@@ -1,0 +1,109 @@
+"""Tables: from a number to an open reader, and from a number nobody needs to an unlinked file.
+
+Rules
+  1. At most `max_open_files` readers are kept, within a bound in bytes for their indexes and filters.
+     Who uses a reader that is evicted meanwhile keeps it, and its descriptor, alive.
+  2. A table is unlinked only when it was retired by an install that is durable, and no live Version
+     names it.  What cannot be unlinked now is tried again at the next call.
+
+Thread safety: `reader` from any thread; the rest under the lock of the store.
+"""
+
+from __future__ import annotations
+
+import errno
+import weakref
+from collections.abc import Iterable
+
+from lsmdbm._base.errors import CorruptionError, NotFoundError, error
+from lsmdbm._base.lru import LRU
+from lsmdbm._base.options import Options
+from lsmdbm._base.storage import Directory, File
+from lsmdbm._engine.names import TABLE, file_name
+from lsmdbm._engine.version import Version
+from lsmdbm._format.block import Block
+from lsmdbm._format.manifest import TableMeta
+from lsmdbm._format.table_reader import ReadCounters, TableReader
+
+LEAST_INDEX_BYTES = 1 << 20  # for indexes and filters, however small cache_bytes is
+TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE}
+
+
+class Tables:
+    """The tables of one database.
+
+    Args:
+        directory: where they are.
+        options: `cache_bytes` and `max_open_files` count.
+    """
+
+    def __init__(self, directory: Directory, options: Options) -> None:
+        self._directory = directory
+        self.blocks: LRU[int, Block] = LRU(options.cache_bytes)
+        self.readers: LRU[int, TableReader] = LRU(
+            max(options.cache_bytes, LEAST_INDEX_BYTES), options.max_open_files
+        )
+        self.counters = ReadCounters()
+        self._held: dict[int, File] = {}
+        self._versions: weakref.WeakSet[Version] = weakref.WeakSet()
+        self._retired: set[int] = set()
+
+    def reader(self, meta: TableMeta) -> TableReader:
+        """Return the open reader of a table.
+
+        Raises:
+            CorruptionError: the table is missing or damaged.
+        """
+        reader = self.readers.get(meta.number)
+        if reader is None:
+            file = self._held.get(meta.number) or self._open(meta)
+            reader = TableReader(file, meta, self.blocks, self.counters)
+            self.readers.put(meta.number, reader, reader.cost)
+        return reader
+
+    def _open(self, meta: TableMeta) -> File:
+        name = file_name(meta.number, TABLE)
+        try:
+            try:
+                return self._directory.open(name)
+            except error as exc:
+                if exc.errno not in TOO_MANY_FILES:
+                    raise
+                self.readers.shrink(len(self.readers) // 2)
+                return self._directory.open(name)
+        except NotFoundError as exc:
+            raise CorruptionError(str(exc.filename), -1, "table named by the manifest is missing") from None
+
+    def hold(self, metas: Iterable[TableMeta]) -> None:
+        """Open these tables and keep them open, whatever the bounds are: a writer elsewhere may unlink them."""
+        for meta in metas:
+            if meta.number not in self._held:
+                self._held[meta.number] = self._directory.open(file_name(meta.number, TABLE))
+
+    def track(self, version: Version) -> Version:
+        """Keep the tables of a version from being unlinked for as long as somebody refers to it."""
+        self._versions.add(version)
+        return version
+
+    def retire(self, metas: Iterable[TableMeta]) -> None:
+        """Say that a durable manifest no longer names these tables."""
+        self._retired.update(meta.number for meta in metas)
+
+    def collect(self) -> None:
+        """Unlink the retired tables that no live version names."""  # rule 2
+        if not self._retired:
+            return
+        needed = {meta.number for version in list(self._versions) for meta in version}
+        for number in self._retired - needed:
+            self.readers.discard(number)
+            try:
+                self._directory.unlink(file_name(number, TABLE))
+            except error:
+                continue
+            self._retired.discard(number)
+
+    def close(self) -> None:
+        """Let go of every reader and every cached block."""
+        self.readers.clear()
+        self.blocks.clear()
+        self._held.clear()

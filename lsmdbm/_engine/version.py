@@ -1,0 +1,95 @@
+"""Version: the set of live tables, by level.  Never changed; a flush or compaction makes the next one.
+
+Rules
+  1. Level 0 holds tables newest first, which may overlap.  A deeper level holds tables in key order
+     that do not overlap.
+  2. What stands in a lower-numbered level is newer than what stands in a higher-numbered one.
+
+Thread safety: immutable.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+
+from lsmdbm._base.errors import error
+from lsmdbm._format.manifest import MAX_LEVELS, TableMeta
+
+Levels = tuple[tuple[TableMeta, ...], ...]
+
+
+class Version:
+    """The live tables of one moment.
+
+    Args:
+        levels: level 0 first; see rule 1.
+    """
+
+    __slots__ = ("__weakref__", "_largest", "deep", "levels", "may_delete")
+
+    def __init__(self, levels: Levels = ()) -> None:
+        while levels and not levels[-1]:
+            levels = levels[:-1]
+        self.levels: Levels = levels
+        self._largest = [[meta.largest for meta in level] for level in levels]
+        self.deep = list(zip(self._largest[1:], levels[1:]))  # what a point read walks through, behind level 0
+        self.may_delete = any(meta.tombstones for meta in self)
+
+    def __iter__(self) -> Iterator[TableMeta]:
+        for level in self.levels:
+            yield from level
+
+    def __len__(self) -> int:
+        return sum(map(len, self.levels))
+
+    def level(self, number: int) -> tuple[TableMeta, ...]:
+        """Return the tables of a level; () for a level that does not exist yet."""
+        return self.levels[number] if number < len(self.levels) else ()
+
+    def level_bytes(self, number: int) -> int:
+        """Return the bytes on disk of one level."""
+        return sum(meta.file_bytes for meta in self.level(number))
+
+    def overlapping(self, number: int, smallest: bytes, largest: bytes) -> tuple[TableMeta, ...]:
+        """Return the tables of a level that may hold a key with `smallest <= key <= largest`, in their order.
+
+        O(log n) below level 0.
+        """
+        tables = self.level(number)
+        if number == 0:
+            return tuple(meta for meta in tables if meta.smallest <= largest and smallest <= meta.largest)
+        if not tables:
+            return ()
+        low = bisect_left(self._largest[number], smallest)
+        high = low
+        while high < len(tables) and tables[high].smallest <= largest:
+            high += 1
+        return tables[low:high]
+
+    def holds_below(self, number: int, key: bytes) -> bool:
+        """Return whether a level deeper than `number` has a table whose bounds include `key`."""
+        return any(self.overlapping(deeper, key, key) for deeper in range(number + 1, len(self.levels)))
+
+    def replace(self, removed: Sequence[TableMeta], added: Mapping[int, Sequence[TableMeta]]) -> Version:
+        """Return the version without some tables and with others.
+
+        Args:
+            removed: tables of this version.
+            added: by level; for level 0 newest first, and newer than all that is there.
+
+        Raises:
+            error: the result would have too many levels.
+        """
+        gone = {meta.number for meta in removed}
+        depth = max([len(self.levels), *(number + 1 for number in added)])
+        if depth > MAX_LEVELS:
+            raise error(f"a database has at most {MAX_LEVELS} levels")
+        levels = []
+        for number in range(depth):
+            kept = [meta for meta in self.level(number) if meta.number not in gone]
+            tables = [*added.get(number, ()), *kept]
+            if number > 0:
+                tables.sort(key=lambda meta: meta.smallest)
+            levels.append(tuple(tables))
+        return Version(tuple(levels))

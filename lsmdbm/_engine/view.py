@@ -1,0 +1,117 @@
+"""View: what one read pins - the active memtable, the sealed ones, and a Version.  Never changed.
+
+Rules
+  1. Newer hides older: active memtable, sealed ones newest first, level 0 newest first, level 1, ...
+  2. Whoever holds a View keeps its tables on disk.
+  3. A View taken for a range has an empty active memtable: taking it seals what was active, so that
+     nothing below the read moves.
+
+Thread safety: immutable but for the active memtable, of which `get` only looks up single keys.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+
+from lsmdbm._base.chunk import MISSING, Chunks
+from lsmdbm._engine.memtable import Memtable
+from lsmdbm._engine.merge import merge, visible
+from lsmdbm._engine.tables import Tables
+from lsmdbm._engine.version import Version
+from lsmdbm._format.manifest import TableMeta
+
+
+class View:
+    """The state of the store as one read sees it."""
+
+    __slots__ = ("_reader", "active", "sealed", "tables", "version")
+
+    def __init__(self, active: Memtable, sealed: tuple[Memtable, ...], version: Version, tables: Tables) -> None:
+        self.active = active
+        self.sealed = sealed
+        self.version = version
+        self.tables = tables
+        self._reader = tables.reader
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of `key`, None if there is none.
+
+        O(1) in the memtables, O(log n) in each table whose bounds include the key.
+        """
+        value = self.active.entries.get(key, MISSING)
+        if value is not MISSING:
+            return value
+        for memtable in self.sealed:
+            value = memtable.entries.get(key, MISSING)
+            if value is not MISSING:
+                return value
+        return self._get_from_tables(key)
+
+    def _get_from_tables(self, key: bytes) -> bytes | None:
+        levels = self.version.levels
+        if not levels:
+            return None
+        for meta in levels[0]:
+            if meta.smallest <= key <= meta.largest:
+                value = self._reader(meta).get(key)
+                if value is not MISSING:
+                    return value
+        for largest, metas in self.version.deep:
+            index = bisect_left(largest, key)
+            if index < len(metas) and metas[index].smallest <= key:
+                value = self._reader(metas[index]).get(key)
+                if value is not MISSING:
+                    return value
+        return None
+
+    def chunks(
+        self, start: bytes | None = None, stop: bytes | None = None, *, reverse: bool = False, keys_only: bool = False
+    ) -> Chunks:
+        """Return the live entries with `start <= key < stop` as a stream of chunks.
+
+        Memory: a few blocks per level, however long the range is.
+        """
+        memtables = [memtable for memtable in (self.active, *self.sealed) if memtable.entries]
+        sources = [memtable.chunks(start, stop, reverse=reverse, keys_only=keys_only) for memtable in memtables]
+        for number, metas in enumerate(self.version.levels):
+            inside = [meta for meta in metas if _meets(meta, start, stop)]
+            runs = [[meta] for meta in inside] if number == 0 else [inside[::-1] if reverse else inside]
+            sources += [self._run(run, start, stop, reverse, keys_only) for run in runs if run]
+        merged = merge(sources, reverse=reverse)
+        if self.version.may_delete or any(memtable.deletes for memtable in memtables):
+            return visible(merged)
+        return merged
+
+    def first(
+        self,
+        start: bytes | None = None,
+        stop: bytes | None = None,
+        *,
+        reverse: bool = False,
+        keys_only: bool = False,
+    ) -> tuple[bytes, bytes] | None:
+        """Return the first live entry of a range, the last one if `reverse`; None if there is none."""
+        for keys, values in self.chunks(start, stop, reverse=reverse, keys_only=keys_only):
+            value = values[-1 if reverse else 0]
+            if value is not None:  # which it never is: chunks() gives live entries
+                return keys[-1 if reverse else 0], value
+        return None
+
+    def _run(
+        self, metas: Iterable[TableMeta], start: bytes | None, stop: bytes | None, reverse: bool, keys_only: bool
+    ) -> Chunks:
+        for meta in metas:
+            yield from self._reader(meta).chunks(start, stop, reverse=reverse, keys_only=keys_only)
+
+    def with_active(self, active: Memtable, sealed: tuple[Memtable, ...]) -> View:
+        """Return this view with other memtables."""
+        return View(active, sealed, self.version, self.tables)
+
+    def with_version(self, version: Version, sealed: tuple[Memtable, ...]) -> View:
+        """Return this view with another version, and the sealed memtables that it does not hold."""
+        return View(self.active, sealed, version, self.tables)
+
+
+def _meets(meta: TableMeta, start: bytes | None, stop: bytes | None) -> bool:
+    return (start is None or meta.largest >= start) and (stop is None or meta.smallest < stop)

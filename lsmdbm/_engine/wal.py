@@ -1,0 +1,332 @@
+"""Wal: the log of the writes that are not in tables yet.
+
+Rules
+  1. A log is made at the first write, and its header goes out with the first record: opening, reading
+     and closing writes nothing.
+  2. Every write goes to the explicit offset `position[0]`; position moves on, offset and sequence in
+     one assignment, only when the record is in the memtable too.  Until then the next write overwrites.
+  3. A log is written by one opening and never again; the next one names it, with the end of its last
+     data record, as its predecessor.
+  4. `durable` in a record is an offset that a sync has covered, and it is not told before the log has
+     been synced once together with every log before it and with its name.
+  5. A failed or unknown sync is final.  A log of an earlier opening that is not known durable is
+     suspect: a sync of it now may succeed without writing what an earlier one lost.
+
+Thread safety: under the lock of the store, but for `Target.sync`.  Spec: docs/durability.md, Log.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lsmdbm._base.errors import FailedError, error
+from lsmdbm._base.storage import Directory, File, Storage, write_all
+from lsmdbm._engine.install import synced
+from lsmdbm._engine.names import WAL, Counter
+from lsmdbm._format import records
+from lsmdbm._format.records import HEADER_BYTES, LogHeader, Record
+
+MAX_LOG_BYTES = 16 << 20
+BUFFER_BYTES = 64 << 10  # of records held back at durability "none"
+BUFFER_SECONDS = 0.05
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(slots=True)
+class Log:
+    """A log that still holds writes which no table has."""
+
+    number: int
+    end: int  # of its last data record
+    last_seq: int
+    is_durable: bool = False
+    file: File | None = None  # None for a log of an earlier opening
+
+
+@dataclass(slots=True)
+class Target:
+    """What one sync has to make durable."""
+
+    files: list[File]  # oldest first
+    logs: list[Log]
+    log: int  # number of the current log, 0 if there is none
+    offset: int
+    directory: Directory | None  # to sync, if a name in it is new
+
+    def sync(self) -> None:
+        """Sync everything, in order.
+
+        Raises:
+            FailedError: it did not work, and never will.
+        """
+        for file in self.files:
+            synced(file.fdatasync)
+        if self.directory is not None:
+            synced(self.directory.sync)
+
+
+@dataclass(slots=True)
+class Wal:
+    """The log of one opening.
+
+    Args:
+        directory: where to.
+        storage: for salts and the clock.
+        counter: gives the numbers.
+        next_seq: sequence of the next write.
+        older: the logs of earlier openings that are still needed, oldest first.
+        prev: the last of the chain, which the first log made here goes on from: number, end, last
+            sequence; zeros if there is none.
+        buffered: whether records are held back: durability "none".
+    """
+
+    directory: Directory
+    storage: Storage
+    counter: Counter
+    next_seq: int
+    older: list[Log] = field(default_factory=list)
+    prev: tuple[int, int, int] = (0, 0, 0)
+    buffered: bool = False
+    position: tuple[int, int] = (0, 0)
+    written_bytes: int = 0
+    failure: FailedError | None = None
+    _file: File | None = None
+    _header: LogHeader | None = None
+    _seed: int = 0
+    _durable: int = 0
+    _data_end: int = 0
+    _is_name_durable: bool = False
+    _marked_end: int = 0  # end of the newest mark
+    _buffer: list[bytes] = field(default_factory=list)
+    _buffer_start: int = 0
+    _buffer_bytes: int = 0
+    _buffer_since: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.position = (HEADER_BYTES, self.next_seq)
+
+    @property
+    def seq(self) -> int:
+        """Sequence of the next write."""
+        return self.position[1]
+
+    @property
+    def number(self) -> int:
+        """Number of the current log; 0 before its first write."""
+        return self._header.number if self._header is not None else 0
+
+    def put(self, key: bytes, value: bytes) -> int:
+        """Write the record of one put; return its length.  Follow with `advance`."""
+        if self._file is None:
+            self._start()
+        offset, seq = self.position
+        return self._write(records.encode_put(self._seed, seq, self._durable, key, value), offset)
+
+    def delete(self, key: bytes) -> int:
+        """Write the record of one deletion."""
+        if self._file is None:
+            self._start()
+        offset, seq = self.position
+        return self._write(records.encode_delete(self._seed, seq, self._durable, key), offset)
+
+    def batch(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> int:
+        """Write the record of a whole batch."""
+        if self._file is None:
+            self._start()
+        offset, seq = self.position
+        return self._write(records.encode_chunk(self._seed, seq, self._durable, keys, values), offset)
+
+    def clear(self) -> int:
+        """Write the record that voids everything before it."""
+        if self._file is None:
+            self._start()
+        offset, seq = self.position
+        return self._write(records.encode_clear(self._seed, seq, self._durable), offset)
+
+    def _start(self) -> None:
+        number, file = self.counter.create(self.directory, WAL)
+        salt = int.from_bytes(self.storage.urandom(8), "little")
+        header = LogHeader(number, salt, self.seq, *self.prev)
+        self._header, self._seed = header, header.seed
+        self._durable = 0
+        self._marked_end = 0
+        self._is_name_durable = False
+        self._data_end = self._buffer_start = HEADER_BYTES
+        self.position = (HEADER_BYTES, self.seq)
+        self._file = file  # last: with it the log exists
+
+    def _write(self, record: bytes, offset: int) -> int:
+        if self.buffered:
+            return self._hold(record)
+        if offset == HEADER_BYTES and self._header is not None:  # rule 1
+            self._store(self._header.encode() + record, 0)
+        else:
+            self._store(record, offset)
+        return len(record)
+
+    def _store(self, data: bytes, offset: int) -> None:
+        file = self._file
+        if file is None:
+            return
+        try:
+            if file.pwrite(data, offset) != len(data):
+                write_all(file, data, offset)
+        except error as exc:
+            if exc.errno not in DISK_FULL:
+                self.failure = FailedError(exc.errno, f"log write failed: {exc.strerror}", exc.filename)
+                raise self.failure from exc
+            self._cut(file, offset)
+            raise
+
+    @staticmethod
+    def _cut(file: File, offset: int) -> None:
+        try:
+            file.truncate(offset)  # give the blocks of half a record back to a full disk
+        except error:
+            pass  # harmless: the half record is invalid, and the next write goes over it
+
+    def advance(self, length: int, count: int) -> None:
+        """Say that the record just written, with `count` operations, is in the memtable."""
+        offset, seq = self.position
+        self._data_end = offset + length
+        self.position = (offset + length, seq + count)  # rule 2
+        self.written_bytes += length
+
+    def unapplied(self) -> Record | None:
+        """Return the record at `position`, if a whole one was written and then not advanced over."""
+        file, header = self._file, self._header
+        if file is None or header is None:
+            return None
+        offset = self.position[0]
+        if self.buffered:
+            data = bytes(self._buffer_start) + b"".join(self._buffer)
+        else:
+            if offset == HEADER_BYTES and file.pread(HEADER_BYTES, 0) != header.encode():
+                return None
+            data = bytes(offset) + file.pread(file.size() - offset, offset)
+        return records.record_at(data, offset, header.seed)
+
+    # -- durability "none": records wait in a buffer ------------------------------------------------
+
+    def _hold(self, record: bytes) -> int:
+        if not self._buffer:
+            self._buffer_since = self.storage.monotonic()
+        self._buffer.append(record)
+        self._buffer_bytes += len(record)
+        return len(record)
+
+    def is_buffer_due(self) -> bool:
+        """Return whether the buffer is full or old."""
+        return bool(self._buffer) and (
+            self._buffer_bytes >= BUFFER_BYTES or self.storage.monotonic() - self._buffer_since >= BUFFER_SECONDS
+        )
+
+    def drain(self) -> None:
+        """Write out what the buffer holds.  Interrupted, it is repeated at the same offset."""
+        if not self._buffer or self._header is None:
+            return
+        data, start = b"".join(self._buffer), self._buffer_start
+        if start == HEADER_BYTES:
+            self._store(self._header.encode() + data, 0)
+        else:
+            self._store(data, start)
+        self._buffer_start = start + len(data)
+        self._buffer, self._buffer_bytes = [], 0
+
+    # -- rotation -----------------------------------------------------------------------------------
+
+    def is_full(self) -> bool:
+        """Return whether the current log has reached its limit."""
+        return self.position[0] >= MAX_LOG_BYTES
+
+    def rotate(self) -> None:
+        """End the current log; the next write begins a new one.  Nothing is synced."""
+        self.drain()
+        header = self._header
+        if self._file is None or header is None or self.seq == header.first_seq:
+            return
+        log = Log(header.number, self._data_end, self.seq - 1, file=self._file)
+        self.prev = (header.number, self._data_end, self.seq - 1)
+        self._file = self._header = None
+        self.older.append(log)
+        self.position = (HEADER_BYTES, self.seq)
+
+    def forget(self, last_seq: int) -> list[int]:
+        """Let go of the older logs whose writes all are in tables; return their numbers."""
+        gone = [log for log in self.older if log.last_seq <= last_seq]
+        self.older = [log for log in self.older if log.last_seq > last_seq]
+        return [log.number for log in gone]
+
+    def min_wal(self, last_seq: int) -> int:
+        """Return the lowest log number that holds a write above `last_seq`; the next number if none does."""
+        needed = [log.number for log in self.older if log.last_seq > last_seq]
+        if self._header is not None:
+            needed.append(self._header.number)
+        return min(needed, default=self.counter.next_number)
+
+    def log_count(self) -> int:
+        """Return how many logs are needed."""
+        return len(self.older) + (self._file is not None)
+
+    # -- sync ---------------------------------------------------------------------------------------
+
+    def has_suspects(self) -> bool:
+        """Return whether a log of an earlier opening is not known durable."""  # rule 5
+        return any(not log.is_durable and log.file is None for log in self.older)
+
+    def has_files(self) -> bool:
+        """Return whether logs of this opening wait for a sync."""
+        return any(log.file is not None for log in self.older)
+
+    def is_durable(self) -> bool:
+        """Return whether everything written is known durable."""
+        return all(log.is_durable for log in self.older) and (self._file is None or self._durable >= self._data_end)
+
+    def target(self) -> Target:
+        """Return what has to be synced for everything written so far to be durable."""
+        self.drain()
+        logs = [log for log in self.older if not log.is_durable and log.file is not None]
+        files = [log.file for log in logs if log.file is not None]
+        number = offset = 0
+        is_new_name = bool(logs)
+        if self._file is not None and self._header is not None and self._durable < self._data_end:
+            number, offset = self._header.number, self.position[0]
+            files.append(self._file)
+            is_new_name = is_new_name or not self._is_name_durable
+        return Target(files, logs, number, offset, self.directory if is_new_name else None)
+
+    def note_durable(self, target: Target, *, mark: bool) -> None:
+        """Take note that `target` was synced; write a mark if asked for, or if the log has none.
+
+        The mark is not synced itself: losing it only makes the log suspect.
+        """
+        for log in target.logs:
+            log.is_durable = True
+            log.file = None
+        header = self._header
+        if header is None or (target.log and header.number != target.log):
+            return
+        if target.log:
+            self._durable = max(self._durable, target.offset)
+            self._is_name_durable = True
+        if self._durable and (mark or not self._marked_end):
+            self._mark(header)
+
+    def _mark(self, header: LogHeader) -> None:
+        self.drain()
+        offset, seq = self.position
+        if offset == self._marked_end:  # the last record says it already
+            return
+        record = records.encode_mark(self._seed, seq, self._durable, header)
+        self._store(record, offset)
+        self.position = (offset + len(record), seq)
+        self._buffer_start = self._marked_end = self.position[0]
+
+    def close(self) -> None:
+        """Let go of the files, and of what is still in the buffer."""
+        self._file = None
+        self._buffer, self._buffer_bytes = [], 0
+        for log in self.older:
+            log.file = None
