@@ -1,0 +1,62 @@
+"""Python's values to ours: keys and values to bytes, flags to what they ask for.
+
+Rules
+  1. `str` is stored as UTF-8.  Bytes-like objects are copied.  Nothing else is a key or a value.
+  2. Everything is checked before anything is written.
+
+Thread safety: pure functions.
+"""
+
+from __future__ import annotations
+
+from lsmdbm._base.chunk import check_key, check_value
+from lsmdbm._base.errors import FlagError
+
+Data = str | bytes | bytearray | memoryview  # what may be given as a key or a value
+
+LETTERS = "rwcn"
+DURABILITIES = {"f": "process", "s": "full"}  # gdbm's suffixes; with both, "s" holds
+SUFFIXES = "fsum"  # "u" and "m", no locking and no memory mapping, ask for nothing here
+
+
+def lookup_bytes(data: Data, what: str = "key") -> bytes:
+    """Return a key, or a bound of a range, as bytes; of any length, for it is only looked for.
+
+    Raises:
+        TypeError: neither str nor bytes-like.
+        UnicodeEncodeError: a str with lone surrogates.
+    """
+    if type(data) is bytes:
+        return data
+    if isinstance(data, str):
+        return data.encode("utf-8")
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError(f"{what} must be str or bytes-like, not {type(data).__name__}")
+
+
+def key_bytes(key: Data) -> bytes:
+    """Return a key as bytes; ValueError if it is longer than a key may be."""
+    return check_key(lookup_bytes(key))
+
+
+def value_bytes(value: Data) -> bytes:
+    """Return a value as bytes; ValueError if it is longer than a value may be."""
+    return check_value(lookup_bytes(value, "value"))
+
+
+def parse_flag(flag: object) -> tuple[str, str | None]:
+    """Return the letter of a flag and the durability its suffixes ask for, if any.
+
+    >>> parse_flag("c"), parse_flag("cs"), parse_flag("rw")
+    (('c', None), ('c', 'full'), ('c', None))
+
+    Raises:
+        FlagError: it is no flag.
+    """
+    if flag == "rw":  # ndbm's old name
+        return "c", None
+    if not isinstance(flag, str) or flag[:1] not in tuple(LETTERS) or not set(flag[1:]) <= set(SUFFIXES):
+        raise FlagError(f"Flag must be one of 'r', 'w', 'c', or 'n', not {flag!r}")
+    asked = [DURABILITIES[suffix] for suffix in ("s", "f") if suffix in flag[1:]]
+    return flag[0], asked[0] if asked else None

@@ -1,0 +1,375 @@
+"""Database: what `open()` returns - a sorted MutableMapping of bytes with the manners of dbm.
+
+Rules
+  1. Keys and values go in as str or bytes-like objects and come out as bytes.
+  2. Order of checks: closed, read only, types, limits; all before anything is written.
+  3. A handle that is closed answers ClosedError to everything but close().
+
+Thread safety: a handle may be used from any thread.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, NoReturn, TypeVar, cast, overload
+
+from lsmdbm._base.chunk import MAX_KEY_BYTES, MAX_VALUE_BYTES, Chunks
+from lsmdbm._base.errors import ClosedError, NotFoundError, ReadOnlyError
+from lsmdbm._base.storage import OsStorage, Storage, path_text
+from lsmdbm._engine import sharing
+from lsmdbm._engine.reader import Reader
+from lsmdbm._engine.stats import Stats
+from lsmdbm._engine.store import Store
+from lsmdbm.coercion import Data, key_bytes, lookup_bytes, parse_flag, value_bytes
+from lsmdbm.ranges import Flows, Range, RangeItems, RangeValues, narrowed, same_entries
+
+T = TypeVar("T")
+
+UPDATE_ENTRIES, UPDATE_BYTES = 1000, 256 << 10  # what update() gathers into one record of the log
+
+_STORAGE = OsStorage()
+_NOTHING: Any = object()
+
+
+def open(file: object, flag: str = "r", mode: int = 0o666, **options: Any) -> Database:  # noqa: A001 - dbm's name
+    """Open the database at a path, a directory of its own.
+
+    Args:
+        file: path of the directory: str, bytes or PathLike.
+        flag: `"r"` to read an existing database, `"w"` to read and write one, `"c"` to create it if
+            there is none, `"n"` to begin with an empty one.  After the letter gdbm's suffixes may
+            follow: `"s"` for durability `"full"`, `"f"` for `"process"`, `"u"` and `"m"` without effect.
+        mode: permission bits of new files, less the umask; directories get `x` wherever there is `r`.
+        **options: see `Options`.
+
+    Raises:
+        FlagError: no such flag.
+        NotFoundError: no database there, or no parent directory.
+        LockedError: another process kept it open for writing for `timeout` seconds.
+        CorruptionError: the files are damaged.
+        error: something else is at the path; the database is of a newer format; the system says no.
+        TypeError, ValueError: unknown option; option out of its bounds.
+
+    Durability: nothing is written by opening an existing database.
+
+    >>> with open("words", "n") as db:
+    ...     db["apple"] = "red"
+    ...     db["apple"]
+    b'red'
+    """
+    return open_on(_STORAGE, file, flag, mode, options)
+
+
+def open_on(storage: Storage, file: object, flag: object, mode: int, options: dict[str, Any]) -> Database:
+    """Do what `open` does, on any storage: the seam for tests."""
+    letter, durability = parse_flag(flag)
+    path = path_text(file)
+    if durability is not None:
+        options = {"durability": durability, **options}
+    if not path:
+        raise NotFoundError.at(path)
+    store = sharing.acquire(storage, path, letter, mode, options)
+    return Database(storage, path, store, is_read_only=letter == "r")
+
+
+class _Closed:
+    """Stands in for the store of a closed handle (rule 3)."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise ClosedError
+
+
+_CLOSED = cast(Store, _Closed())
+
+
+class Database(MutableMapping[bytes, bytes]):
+    """A persistent, sorted mapping from bytes to bytes.  Made by `open()`.
+
+    Iteration, `keys()`, `values()` and `items()` go in ascending byte order, over the state of the
+    moment they begin.  Single keys cost O(log n); `len()` is exact and counts only what changed.
+    """
+
+    __module__ = "lsmdbm"
+    __slots__ = ("__weakref__", "_flows", "_is_read_only", "_storage", "_store", "path")
+
+    def __init__(self, storage: Storage, path: str, store: Store | Reader, *, is_read_only: bool) -> None:
+        self.path = path
+        self._storage = storage
+        self._store = cast(Store, store)  # a Reader answers to all that is asked of a read-only handle
+        self._is_read_only = is_read_only
+        self._flows = Flows()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._store is _CLOSED else "read-only" if self._is_read_only else "open"
+        return f"<lsmdbm.Database {self.path!r}, {state}>"
+
+    # -- single keys --------------------------------------------------------------------------------
+
+    def __getitem__(self, key: Data) -> bytes:
+        value = self._store.get(key if type(key) is bytes else lookup_bytes(key))
+        if value is None:
+            raise KeyError(key)
+        return value
+
+    def __setitem__(self, key: Data, value: Data) -> None:
+        """Set one key.
+
+        Durability: on return the pair survives a kill of the process, at the default durability; after
+        `sync()`, power loss.
+        """
+        store = self._writable()
+        if type(key) is not bytes or len(key) > MAX_KEY_BYTES:
+            key = key_bytes(key)
+        if type(value) is not bytes or len(value) > MAX_VALUE_BYTES:
+            value = value_bytes(value)
+        store.put(key, value)
+
+    def __delitem__(self, key: Data) -> None:
+        if self._writable().take(lookup_bytes(key)) is None:
+            raise KeyError(key)
+
+    def __contains__(self, key: object) -> bool:
+        return self._store.get(lookup_bytes(cast(Data, key))) is not None
+
+    @overload
+    def get(self, key: Data) -> bytes | None: ...
+
+    @overload
+    def get(self, key: Data, default: T) -> bytes | T: ...
+
+    def get(self, key: Data, default: object = None) -> object:
+        """Return the value of `key`, or the very object given as default."""
+        value = self._store.get(key if type(key) is bytes else lookup_bytes(key))
+        return default if value is None else value
+
+    def setdefault(self, key: Data, default: Data = b"") -> bytes:
+        """Return the value of `key`, which becomes `default` if there is none.  One atomic step."""
+        data = lookup_bytes(key)
+        if self._is_read_only:
+            value = self._store.get(data)
+            if value is None:
+                raise ReadOnlyError
+            return value
+        found = self._store.get(data)
+        if found is not None:
+            return found
+        value = value_bytes(default)
+        found = self._store.put_if_absent(key_bytes(key), value)
+        return value if found is None else found
+
+    def pop(self, key: Data, default: Any = _NOTHING) -> Any:
+        """Delete `key` and return its value; the default, or KeyError, if there is none.  One atomic step."""
+        data = lookup_bytes(key)
+        if self._is_read_only and (default is _NOTHING or self._store.get(data) is not None):
+            raise ReadOnlyError
+        value = None if self._is_read_only else self._store.take(data)
+        if value is not None:
+            return value
+        if default is _NOTHING:
+            raise KeyError(key)
+        return default
+
+    def popitem(self) -> tuple[bytes, bytes]:
+        """Delete the smallest key and return it with its value; KeyError if the database is empty."""
+        found = self._writable().take_first()
+        if found is None:
+            raise KeyError("popitem(): database is empty")
+        return found
+
+    # -- many at once -------------------------------------------------------------------------------
+
+    def update(self, other: Any = (), /, **more: Data) -> None:
+        """Set many keys, from a mapping, an iterable of pairs, or keywords.
+
+        Written in batches, each whole or not at all; memory is bounded, however long the iterable is.  If
+        the iterable fails, or a key or value has the wrong type, what came before it is written.
+        """
+        store = self._writable()
+        for pairs in (_pairs(other), more.items()):
+            batch: dict[bytes, bytes | None] = {}
+            size = 0
+            try:
+                for key, value in pairs:
+                    data = key_bytes(key)
+                    batch[data] = held = value_bytes(value)
+                    size += len(data) + len(held)
+                    if size >= UPDATE_BYTES or len(batch) >= UPDATE_ENTRIES:
+                        full, batch, size = batch, {}, 0
+                        store.batch([*full], [*full.values()])
+            finally:
+                store.batch([*batch], [*batch.values()])
+
+    def clear(self) -> None:
+        """Delete everything, at constant cost; the space is given back by and by."""
+        self._writable().clear()
+
+    # -- everything, in order -----------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Return the exact number of keys.
+
+        Cost: one look per key written since the last call; the first call, and one after a large
+        flush, may have to count all keys, without their values.
+        """
+        return self._store.length()
+
+    def __bool__(self) -> bool:
+        return self._store.first(None, None, keys_only=True) is not None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.range())
+
+    def __reversed__(self) -> Iterator[bytes]:
+        return reversed(self.range())
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return same_entries(self, other) if isinstance(other, Mapping) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def keys(self) -> list[bytes]:  # type: ignore[override]
+        """Return all keys as a sorted list: the dbm contract.  `iterkeys()` does not build it."""
+        return list(self.range())
+
+    def iterkeys(self) -> Iterator[bytes]:
+        """Iterate over the keys, without their values."""
+        return iter(self.range())
+
+    def values(self) -> RangeValues:
+        """Return the values, in key order, as a sized view."""
+        self._check_open()
+        return self.range().values()
+
+    def items(self) -> RangeItems:
+        """Return the pairs of key and value, in key order, as a sized view."""
+        self._check_open()
+        return self.range().items()
+
+    def range(
+        self, start: Data | None = None, stop: Data | None = None, *, prefix: Data | None = None, reverse: bool = False
+    ) -> Range:
+        """Return the entries with `start <= key < stop` and, if given, that prefix, as a lazy mapping.
+
+        >>> with open("letters", "n") as db:
+        ...     db.update((letter, letter.upper()) for letter in "abcde")
+        ...     list(db.range("b", "d")), list(db.range(reverse=True))[:2]
+        ([b'b', b'c'], [b'e', b'd'])
+        """
+        self._check_open()
+        low, high = narrowed(None, None, start, stop, prefix)
+        return Range(self, low, high, bool(reverse))
+
+    # -- dbm ----------------------------------------------------------------------------------------
+
+    def firstkey(self) -> bytes | None:
+        """Return the smallest key, None if there is none."""
+        return _key(self._store.first(None, None, keys_only=True))
+
+    def lastkey(self) -> bytes | None:
+        """Return the largest key, None if there is none."""
+        return _key(self._store.first(None, None, reverse=True, keys_only=True))
+
+    def nextkey(self, key: Data) -> bytes | None:
+        """Return the smallest key above `key`, which need not exist; None if there is none."""
+        return _key(self._store.first(lookup_bytes(key) + b"\0", None, keys_only=True))
+
+    def prevkey(self, key: Data) -> bytes | None:
+        """Return the largest key below `key`, which need not exist; None if there is none."""
+        return _key(self._store.first(None, lookup_bytes(key), reverse=True, keys_only=True))
+
+    # -- care ---------------------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Make everything written so far survive power loss.
+
+        Raises:
+            FailedError: it could not be done, and what is on disk is not known.
+        """
+        self._store.sync()
+
+    def flush(self) -> None:
+        """Write what is held in memory into tables.  The log already keeps it: this is never needed."""
+        self._writable().flush()
+
+    def compact(self) -> None:
+        """Merge all tables into one sorted level: smallest on disk, fastest to read.  O(n)."""
+        self._writable().compact()
+
+    def reorganize(self) -> None:
+        """Give back the space of what was deleted or replaced: `compact()` under gdbm's name."""
+        self.compact()
+
+    def stats(self) -> Stats:
+        """Return what the tree looks like and what it has done since it was opened."""
+        return self._store.stats()
+
+    def close(self) -> None:
+        """Close the handle; its iterators too.  Twice is fine.
+
+        Durability: unless durability is `"none"`, everything written survives power loss on return.
+
+        Raises:
+            FailedError: writes that had returned may be lost.
+        """
+        store, self._store = self._store, _CLOSED
+        if store is not _CLOSED:
+            self._flows.stop()
+            sharing.release(self._storage, store)
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_store", _CLOSED) is _CLOSED:
+            return
+        try:
+            warnings.warn(f"unclosed database {self.path!r}", ResourceWarning, source=self, stacklevel=2)
+        finally:
+            try:
+                self.close()
+            except Exception:  # a finalizer has nobody to tell; close() tells those who call it
+                pass
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a database handle cannot be pickled: pass its path, and open it there")
+
+    # -- what ranges stand on -----------------------------------------------------------------------
+
+    def _get(self, key: bytes) -> bytes | None:
+        return self._store.get(key)
+
+    def _chunks(self, start: bytes | None, stop: bytes | None, *, reverse: bool, keys_only: bool) -> Chunks:
+        return self._store.chunks(start, stop, reverse=reverse, keys_only=keys_only)
+
+    def _first(
+        self, start: bytes | None, stop: bytes | None, *, reverse: bool, keys_only: bool
+    ) -> tuple[bytes, bytes] | None:
+        return self._store.first(start, stop, reverse=reverse, keys_only=keys_only)
+
+    def _check_open(self) -> None:
+        if self._store is _CLOSED:
+            raise ClosedError
+
+    def _writable(self) -> Store:
+        if self._is_read_only:
+            self._check_open()
+            raise ReadOnlyError
+        return self._store
+
+
+def _key(found: tuple[bytes, bytes] | None) -> bytes | None:
+    return None if found is None else found[0]
+
+
+def _pairs(other: Any) -> Iterable[tuple[Data, Data]]:
+    if isinstance(other, Mapping):
+        return other.items()
+    if hasattr(other, "keys"):
+        return ((key, other[key]) for key in other.keys())  # noqa: SIM118 - what dict.update does
+    return cast("Iterable[tuple[Data, Data]]", other)
