@@ -74,9 +74,9 @@ def clip(chunk: Chunk, start: bytes | None, stop: bytes | None) -> Chunk:
 
 
 def prefix_stop(prefix: bytes) -> bytes | None:
-    """Return the smallest key above every key that starts with `prefix`; None if there is none.
+    r"""Return the smallest key above every key that starts with `prefix`; None if there is none.
 
-    >>> prefix_stop(b"ab"), prefix_stop(b"a\\xff"), prefix_stop(b"\\xff"), prefix_stop(b"")
+    >>> prefix_stop(b"ab"), prefix_stop(b"a\xff"), prefix_stop(b"\xff"), prefix_stop(b"")
     (b'ac', b'b', None, None)
     """
     head = prefix.rstrip(b"\xff")

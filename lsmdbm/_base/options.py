@@ -70,7 +70,7 @@ class Options:
 
     cache_bytes: int = 64 << 20
     """Bytes of decoded blocks kept, charged at what they cost in memory.  Indexes and filters of open
-    tables may take as much again."""
+    tables may take as much again, and 16 MiB in any case."""
 
     compaction: str = "leveled"
     """How tables are merged.  Remembered."""
@@ -92,7 +92,9 @@ class Options:
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
             value = getattr(self, name)
-            if not any(value is choice or (value == choice and type(value) is type(choice)) for choice in choices):
+            if not any(
+                value is choice or (value == choice and type(value) is type(choice)) for choice in choices
+            ):
                 raise ValueError(f"option {name}={value!r}: must be one of {', '.join(map(repr, choices))}")
         for name, (low, high) in BOUNDS.items():
             value = getattr(self, name)

@@ -22,8 +22,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Protocol
 
 from lsmdbm._base.errors import NotFoundError, error
@@ -142,20 +141,30 @@ class Storage(Protocol):
         """Return unpredictable bytes."""
 
 
-@contextmanager
-def _named(path: str) -> Iterator[None]:  # rule 5
-    try:
-        yield
-    except error:
-        raise
-    except FileNotFoundError:
-        raise NotFoundError.at(path) from None
-    except OSError as exc:
-        raise renamed(exc, path) from None
+class _Named:  # rule 5
+    """Turn errors of the operating system inside the block into lsmdbm errors about `path`.
+
+    Not a generator: from Python 3.13 on, its frame and the error refer to each other, and what the callers
+    hold, a lock for one, would live until the next garbage collection.
+    """
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
+        if isinstance(exc, OSError) and not isinstance(exc, error):
+            raise renamed(exc, self._path) from None
 
 
 def renamed(exc: OSError, path: str) -> error:
     """Return `exc` as an `lsmdbm.error` about `path`."""
+    if isinstance(exc, FileNotFoundError):
+        return NotFoundError.at(path)
     return error(exc.errno, exc.strerror, path)
 
 
@@ -225,19 +234,19 @@ class OsFile:
             raise renamed(exc, self.path) from None
 
     def truncate(self, length: int) -> None:
-        with _named(self.path):
+        with _Named(self.path):
             os.ftruncate(self._descriptor, length)
 
     def fdatasync(self) -> None:
-        with _named(self.path):
+        with _Named(self.path):
             _data_sync(_still_open(self._descriptor))
 
     def fsync(self) -> None:
-        with _named(self.path):
+        with _Named(self.path):
             _full_sync(_still_open(self._descriptor))
 
     def size(self) -> int:
-        with _named(self.path):
+        with _Named(self.path):
             return os.fstat(self._descriptor).st_size
 
     def chmod(self, bits: int) -> None:
@@ -288,13 +297,13 @@ class OsDirectory:
     def __init__(self, path: str, mode: int) -> None:
         self.path = path
         self._descriptor = -1
-        with _named(path):
+        with _Named(path):
             self._descriptor = _above_standard_streams(os.open(path, DIRECTORY))
         self._mode = mode
 
     def create(self, name: str) -> OsFile:
         path = os.path.join(self.path, name)
-        with _named(path):
+        with _Named(path):
             file = OsFile(self._open(name, CREATE), path)
             self._share_mode_of_lock(file)
             return file
@@ -303,7 +312,7 @@ class OsDirectory:
         return _above_standard_streams(os.open(name, flags, self._mode, dir_fd=self._descriptor))
 
     def _share_mode_of_lock(self, file: OsFile) -> None:
-        """Give a new file the permission bits of LOCK, the first file there was, whatever the umask is now."""
+        """Give a new file the permission bits of LOCK, the first file of all, whatever the umask is now."""
         try:
             bits = stat.S_IMODE(os.stat("LOCK", dir_fd=self._descriptor, follow_symlinks=False).st_mode)
         except FileNotFoundError:
@@ -312,7 +321,7 @@ class OsDirectory:
 
     def open(self, name: str) -> OsFile:
         path = os.path.join(self.path, name)
-        with _named(path):
+        with _Named(path):
             file = OsFile(self._open(name, READ_ONLY), path)
             if not file.is_regular():
                 raise error(f"{path}: not a regular file")
@@ -320,7 +329,7 @@ class OsDirectory:
 
     def lock(self, name: str, label: bytes) -> OsFile | None:
         path = os.path.join(self.path, name)
-        with _named(path):
+        with _Named(path):
             while True:
                 file = OsFile(self._open(name, LOCK_FILE), path)
                 if not file.is_regular():
@@ -345,11 +354,11 @@ class OsDirectory:
             return b""
 
     def link(self, name: str, target: Directory) -> None:
-        with _named(os.path.join(target.path, name)):
+        with _Named(os.path.join(target.path, name)):
             os.link(os.path.join(self.path, name), os.path.join(target.path, name), follow_symlinks=False)
 
     def unlink(self, name: str) -> None:
-        with _named(os.path.join(self.path, name)):
+        with _Named(os.path.join(self.path, name)):
             try:
                 os.unlink(name, dir_fd=self._descriptor)
             except FileNotFoundError:
@@ -358,7 +367,7 @@ class OsDirectory:
     def listdir(self) -> list[str]:
         # A descriptor of its own: os.listdir(fd) shares its position with every other listing of `fd`, so
         # two threads at once would see too few names, or each name twice.
-        with _named(self.path):
+        with _Named(self.path):
             descriptor = os.open(".", DIRECTORY, dir_fd=self._descriptor)
             try:
                 return os.listdir(descriptor)
@@ -366,7 +375,7 @@ class OsDirectory:
                 os.close(descriptor)
 
     def length(self, name: str) -> int | None:
-        with _named(os.path.join(self.path, name)):
+        with _Named(os.path.join(self.path, name)):
             try:
                 return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False).st_size
             except FileNotFoundError:
@@ -376,7 +385,7 @@ class OsDirectory:
         _sync_directory(self._descriptor, self.path)
 
     def identity(self) -> tuple[int, int]:
-        with _named(self.path):
+        with _Named(self.path):
             status = os.fstat(self._descriptor)
             return status.st_dev, status.st_ino
 
@@ -390,7 +399,7 @@ class OsDirectory:
 
 
 def _sync_directory(descriptor: int, path: str) -> None:
-    with _named(path):
+    with _Named(path):
         try:
             os.fsync(_still_open(descriptor))
         except OSError as exc:
@@ -432,11 +441,11 @@ class OsStorage:
         return "directory" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
 
     def mkdir(self, path: str, mode: int) -> None:
-        with _named(path):
+        with _Named(path):
             os.mkdir(path, mode)
 
     def unlink(self, path: str) -> None:
-        with _named(path):
+        with _Named(path):
             os.unlink(path)
 
     def directory(self, path: str, mode: int) -> OsDirectory:
@@ -444,7 +453,7 @@ class OsStorage:
 
     def sync_parent(self, path: str) -> None:
         parent = os.path.dirname(os.path.abspath(path))
-        with _named(parent):
+        with _Named(parent):
             descriptor = _above_standard_streams(os.open(parent, DIRECTORY))
         try:
             _sync_directory(descriptor, parent)
