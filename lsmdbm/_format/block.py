@@ -140,8 +140,11 @@ class Block:
         return column.item(index) if column is not None else None
 
     def chunk(self) -> Chunk:
-        """Return all entries."""
-        return self.keys, spread(self._column.items() if self._column is not None else (), self._tombstones)
+        """Return all entries.  The lists may be shared; they are never changed."""
+        live = self._column.items() if self._column is not None else []
+        if self._tombstones:
+            return self.keys, spread(live, self._tombstones)
+        return self.keys, live  # type: ignore[return-value]  # no None is among them
 
     def key_chunk(self) -> Chunk:
         """Return all entries as a key-only chunk."""

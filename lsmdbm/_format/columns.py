@@ -99,7 +99,7 @@ class Column:
             raise Malformed(f"{self.count} items of {self._length} bytes expected in {len(column)} bytes")
 
     def _open_split(self, column: bytes) -> None:
-        if self.count == 0 or len(column) < 2 or column.count(column[1:2], 2) != self.count - 1:
+        if len(column) < 2 or column.count(column[1:2], 2) != self.count - 1:
             raise Malformed(f"{self.count} separated items expected")
         self._items = column[2:].split(column[1:2])
         self.overhead_bytes = ITEM_OVERHEAD * self.count

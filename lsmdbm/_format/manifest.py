@@ -183,8 +183,8 @@ def _decode_table(cursor: Cursor) -> tuple[int, TableMeta]:
     smallest, largest = cursor.counted(), cursor.counted()
     if smallest > largest or max(len(smallest), len(largest)) > MAX_KEY_BYTES:
         raise Malformed(f"bounds of table {number} are wrong")
-    if not tombstones <= entries <= MAX_NUMBER:
-        raise Malformed(f"table {number} of {entries} entries, {tombstones} of them deletions")
+    if not tombstones <= entries <= MAX_NUMBER or not entries or not file_bytes:
+        raise Malformed(f"table {number} of {entries} entries, {tombstones} deletions, {file_bytes} bytes")
     return level, TableMeta(
         number, file_bytes, crc, entries, tombstones, raw_bytes, first, last, smallest, largest
     )

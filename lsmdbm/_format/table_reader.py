@@ -3,7 +3,8 @@
 Rules
   1. Nothing is used that is not under a checksum that held.  What is wrong raises CorruptionError with
      path and offset; nothing is skipped.
-  2. A point read asks the block cache before the filter: the filter exists to save a read.
+  2. A point read asks the block cache before the filter, which exists to save a read; the other way round
+     where older tables may hold the key as well, so that most likely it is in one of those.
   3. A range read caches the first block of each source, so that a loop of single steps does not
      decode a block per step, and passes the rest by, so that a scan does not empty the cache.
   4. Reading keys only never reads the body of a block.
@@ -42,6 +43,7 @@ from lsmdbm._format.table_writer import Metadata, StoredBlock
 RUN_BLOCKS = 16  # a long scan joins up to so many blocks into one chunk,
 RUN_BYTES = 128 << 10  # or as many as this many raw bytes
 SEPARATOR_OVERHEAD = 60  # bytes of memory per block beyond what the index takes on disk
+INPUT_OVERHEAD = 40  # bytes of memory per table that this one was compacted from
 BLOCKS_PER_TABLE = 1 << 32  # cache keys: number * BLOCKS_PER_TABLE + index of the block
 
 
@@ -84,6 +86,7 @@ class TableReader:
         self._data_end = footer.filter.offset
         self._open_index(footer, size)
         self.cost = size - self._data_end + SEPARATOR_OVERHEAD * len(self._separators)
+        self.cost += INPUT_OVERHEAD * len(self.metadata.origin.inputs)
 
     def _open_footer(self, size: int) -> Footer:
         with self._decoding(size - FOOTER_BYTES):
@@ -142,21 +145,29 @@ class TableReader:
         """Return the separator of each block: its keys are not above it, and above the one before."""
         return self._separators
 
-    def get(self, key: bytes) -> bytes | None | Missing:
+    def get(self, key: bytes, hashed: int | None = None) -> bytes | None | Missing:
         """Return the value of `key`, None if it is deleted here, MISSING if it is not here.
 
         O(log n) in memory, and one read if the block is not cached.
+
+        Args:
+            hashed: `hash_key(key)`, if the key is probably not in this table: then the filter is asked first.
         """
+        counters = self._counters
+        if hashed is not None:
+            counters.filter_probes += 1
+            if not self._filter.may_hold(hashed):
+                return MISSING
         index = bisect_left(self._separators, key)
         if index == len(self._separators):
             return MISSING
         block = self._cache.get(self._first_id + index)  # rule 2
         if block is not None:
             return block.get(key)
-        counters = self._counters
-        counters.filter_probes += 1
-        if not self._filter.may_contain(key):
-            return MISSING
+        if hashed is None:
+            counters.filter_probes += 1
+            if not self._filter.may_contain(key):
+                return MISSING
         found = self._load(index).get(key)
         counters.blocks_read += 1
         if found is MISSING:

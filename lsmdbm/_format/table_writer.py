@@ -10,7 +10,7 @@ Rules
   2. A separator is not below the last key of its block and below the first key of the next one; the
      last is the last key itself.  Where the next key has a shorter prefix that fits, that is taken.
   3. A block is cut when its keys and values reach `block_bytes`.  What is left over waits for more.
-  4. Writing holds at most one block, WRITE_BYTES and 40 bytes a key in memory.
+  4. Writing holds at most one block, WRITE_BYTES and 52 bytes a key in memory.
 
 Thread safety: one thread at a time.  Spec: docs/format.md, Table.
 """
@@ -140,8 +140,10 @@ class TableWriter:
         self._block_bytes = block_bytes
         self._level = level
         self._bloom_bits = bloom_bits
-        self._keys: list[bytes] = []  # of the block that is not full yet
+        self._keys: list[bytes] = []  # of the block that is not full yet; these lists are our own
         self._values: list[bytes | None] = []
+        self._pending_bytes = 0
+        self._deleting = False  # whether a None may be among the values
         self._hashes: list[int] = []
         self._separators: list[bytes] = []
         self._handles: list[bytes] = []
@@ -159,20 +161,23 @@ class TableWriter:
 
     def add(self, keys: list[bytes], values: list[bytes | None]) -> None:
         """Take one chunk.  About 1 us an entry, most of it compressing."""
-        if self._keys:
-            keys, values = self._keys + keys, self._values + values
         try:
             sizes = map(add, map(len, keys), list(map(len, values)))  # type: ignore[arg-type]
             deleting = False
         except TypeError:  # a None is among the values
             sizes = map(add, map(len, keys), [0 if value is None else len(value) for value in values])
-            deleting = True
-        ends = list(accumulate(sizes))
+            deleting = self._deleting = True
+        ends = list(accumulate(sizes, initial=self._pending_bytes))  # ends[i] bytes come before keys[i]
         low = taken = 0
-        while (high := bisect_left(ends, taken + self._block_bytes, low) + 1) <= len(ends):  # rule 3
-            self._emit(keys[low:high], values[low:high], deleting)
-            low, taken = high, ends[high - 1]
-        self._keys, self._values = keys[low:], values[low:]
+        while (high := bisect_left(ends, taken + self._block_bytes, low + 1)) < len(ends):  # rule 3
+            self._keys += keys[low:high]
+            self._values += values[low:high]
+            self._cut()
+            self._deleting = deleting
+            low, taken = high, ends[high]
+        self._keys += keys[low:]
+        self._values += values[low:]
+        self._pending_bytes = ends[-1] - taken
 
     def add_block(self, block: StoredBlock) -> None:
         """Take a whole block from another table without decompressing its values."""
@@ -186,12 +191,12 @@ class TableWriter:
         )
 
     def _cut(self) -> None:
-        if self._keys:
-            self._emit(self._keys, self._values, deleting=True)
-            self._keys, self._values = [], []
-
-    def _emit(self, keys: list[bytes], values: list[bytes | None], deleting: bool) -> None:
-        deleted: Sequence[int] = tombstones_of(values) if deleting else ()
+        """End the block that is not full yet, if it has entries."""
+        keys, values = self._keys, self._values
+        if not keys:
+            return
+        self._keys, self._values, self._pending_bytes = [], [], 0
+        deleted: Sequence[int] = tombstones_of(values) if self._deleting else ()
         self._place(keys, len(deleted))
         offset = self.stored_bytes
         head, body = encode_head(keys, deleted), encode_body(values, deleted)
