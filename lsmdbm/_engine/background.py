@@ -1,8 +1,8 @@
 """Background work without threads: who advances flushes and compactions, and how fast.
 
 Rules
-  1. A flush goes first; a compaction waits where it is.  At most one of each is under way.
-  2. Writers pay in proportion to what they write.  A flush is paced to end before the next memtable is
+  1. At most one flush and one compaction are under way; both advance at every turn.
+  2. Writers pay in proportion to what they write.  A flush is paced to end when the next memtable is half
      full, a compaction before RUNWAY more memtables were written, faster if level 0 is long: so debt
      is bounded, and no write waits for a whole flush.
   3. What fails is dropped with its outputs, remembered as `trouble`, and tried again after a pause.  It
@@ -77,7 +77,7 @@ class Background:
     def start_compaction_of_everything(self) -> bool:
         """Drop the compaction under way and begin one that leaves a single level; False if there is one."""
         self._drop(self.compacting)
-        plan = pick_everything(self._version())
+        plan = pick_everything(self._version(), self._workshop.limits)
         if plan is not None:
             self._begin(plan)
         return plan is not None
@@ -108,9 +108,9 @@ class Background:
             return
         try:
             if self.flushing is not None:
+                runway = room_bytes - self._workshop.options.memtable_bytes // 2
                 left = self.flushing.total_bytes - self.flushing.done_bytes
-                self.work(self.flushing, int(left * min(1.0, written_bytes / max(1, room_bytes))))
-                return
+                self.work(self.flushing, int(left * min(1.0, written_bytes / max(1, runway))))
             self._plan_next()
             if self.compacting is not None:
                 self.work(self.compacting, int(written_bytes * self._pace(self.compacting)))
@@ -118,6 +118,13 @@ class Background:
             raise
         except error as exc:
             self.note(exc)
+
+    def work_off_small(self, limit_bytes: int) -> None:
+        """Do the compactions that are due, to their end, as long as they read no more than this."""
+        self._plan_next()
+        while self.compacting is not None and self.compacting.total_bytes <= limit_bytes:
+            self.work(self.compacting)
+            self._plan_next()
 
     def _pace(self, job: Job) -> float:
         """Return how many bytes of a compaction one written byte owes."""
@@ -142,7 +149,10 @@ class Background:
         except BaseException:
             self._drop(job)
             raise
-        self._install(job, job.outputs or [])
+        if job.outputs is None:  # an interruption between return and assignment lost them: do it all again
+            self._drop(job)
+        else:
+            self._install(job, job.outputs)
 
     def _install(self, job: Job, outputs: list[TableMeta]) -> None:
         if job.plan is None:

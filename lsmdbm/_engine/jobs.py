@@ -1,6 +1,7 @@
 """Jobs: flush and compaction as generators, one bounded step per next().
 
-A step yields how many bytes of log or of blocks it has worked off; the result is what to install.
+A step yields how many bytes of log or of blocks it has worked off, or what its work is worth in such
+bytes; the result is what to install.
 
 Rules
   1. A job reads immutable things and writes new files.  It installs nothing and unlinks nothing but its
@@ -29,9 +30,12 @@ from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.version import Version
 from lsmdbm._format.manifest import TableMeta
 from lsmdbm._format.table_reader import TableReader
-from lsmdbm._format.table_writer import Origin, TableWriter
+from lsmdbm._format.table_writer import BLOOM_STEP, Origin, StoredBlock, TableWriter
 
 SPAN_BLOCKS = 16  # blocks that are read, or passed through, together
+ENTRY_BYTES = 13  # for which an entry counts at least in the length of a table: until the table is cut, its
+# writer holds four times as much in memory for each entry, however well they compress
+FILTER_SHARE = 4  # to enter a key into the filter costs about a fourth of merging it
 
 Steps = Generator[int, None, list[TableMeta]]
 
@@ -49,11 +53,19 @@ class Workshop:
 
 
 class _Outputs:
-    """The tables a job writes, one after the other."""
+    """The tables a job writes, one after the other.
 
-    def __init__(self, workshop: Workshop, origin: Origin) -> None:
+    Args:
+        origin: for their metadata.
+        cut_bytes: a table is cut when it is this long.
+        entry_worth: bytes of input that one entry stands for.
+    """
+
+    def __init__(self, workshop: Workshop, origin: Origin, cut_bytes: int, entry_worth: float) -> None:
         self._workshop = workshop
         self._origin = origin
+        self._cut_bytes = cut_bytes
+        self._entry_worth = entry_worth
         self._writer: TableWriter | None = None
         self._file: File | None = None
         self._numbers: list[int] = []
@@ -75,10 +87,19 @@ class _Outputs:
             )
         return self._writer
 
-    def cut(self, *, at: int) -> Generator[int, None, None]:
-        """Finish the current table if it has reached `at` bytes."""
+    def worth(self, entries: int) -> int:
+        """Return the bytes of input that so many entries stand for."""
+        return int(self._entry_worth * entries)
+
+    def cut(self) -> Generator[int, None, None]:
+        """Finish the current table if it is long enough."""
+        writer = self._writer
+        if writer is not None and max(writer.stored_bytes, ENTRY_BYTES * writer.entries) >= self._cut_bytes:
+            yield from self._finish_table()
+
+    def _finish_table(self) -> Generator[int, None, None]:
         writer, file = self._writer, self._file
-        if writer is None or file is None or writer.stored_bytes < at:
+        if writer is None or file is None:
             return
         finish = writer.finish(self._origin)
         while True:
@@ -87,7 +108,7 @@ class _Outputs:
             except StopIteration as end:
                 meta: TableMeta = end.value
                 break
-            yield 0
+            yield self.worth(min(BLOOM_STEP, writer.entries) // FILTER_SHARE)
         file.fsync()  # rule 2; if it fails, this table is worthless and nothing else is
         file.close()
         self._metas.append(meta)
@@ -95,7 +116,7 @@ class _Outputs:
 
     def finish(self) -> Steps:
         """Finish the last table; return all of them."""
-        yield from self.cut(at=0)
+        yield from self._finish_table()
         return self._metas
 
     def abandon(self) -> None:
@@ -115,14 +136,13 @@ def flush(memtables: Sequence[Memtable], workshop: Workshop) -> Steps:
     larger than `memtable_bytes`.
     """
     origin = Origin(0, memtables[-1].first_seq, memtables[0].last_seq)
-    outputs = _Outputs(workshop, origin)
-    charge = sum(memtable.charge for memtable in memtables)
-    share = charge / max(1, sum(map(len, memtables)))
+    entry_worth = sum(memtable.charge for memtable in memtables) / max(1, sum(map(len, memtables)))
+    outputs = _Outputs(workshop, origin, 4 * workshop.limits.table_bytes, entry_worth)
     try:
         for keys, values in merge([memtable.chunks() for memtable in memtables]):
             outputs.writer().add(keys, values)
-            yield int(share * len(keys))
-            yield from outputs.cut(at=4 * workshop.limits.table_bytes)
+            yield outputs.worth(len(keys))
+            yield from outputs.cut()
         return (yield from outputs.finish())
     except BaseException:
         outputs.abandon()
@@ -142,31 +162,38 @@ def compact(plan: Plan, version: Version, workshop: Workshop) -> Steps:
         max(meta.last_seq for meta in inputs),
         tuple(sorted(meta.number for meta in inputs)),
     )
-    outputs = _Outputs(workshop, origin)
-    share = sum(meta.raw_bytes for meta in inputs) / sum(meta.entries for meta in inputs)
+    entry_worth = sum(meta.raw_bytes for meta in inputs) / sum(meta.entries for meta in inputs)
+    outputs = _Outputs(workshop, origin, workshop.limits.table_bytes, entry_worth)
+
     try:
-        for piece in merge_spans([_spans(run, workshop.tables) for run in plan.runs]):
-            if isinstance(piece, tuple):
-                _add(piece, plan, version, outputs)
-                yield int(share * len(piece[0]))
+        for part in _parts(plan, workshop):
+            if isinstance(part, StoredBlock):
+                outputs.writer().add_block(part)  # rule 4
+                entries = len(part.keys)
             else:
-                for entries in _pass_through(piece, plan, version, outputs, workshop.options.block_bytes):
-                    yield int(share * entries)
-            yield from outputs.cut(at=workshop.limits.table_bytes)
+                keys, values = survivors(part, lambda key: not version.holds_below(plan.level, key))  # rule 3
+                if keys:
+                    outputs.writer().add(keys, values)
+                entries = len(part[0])
+            yield outputs.worth(entries)
+            yield from outputs.cut()
         return (yield from outputs.finish())
     except BaseException:
         outputs.abandon()
         raise
 
 
-def _add(chunk: Chunk, plan: Plan, version: Version, outputs: _Outputs) -> None:
-    keys, values = survivors(chunk, lambda key: not version.holds_below(plan.level, key))  # rule 3
-    if keys:
-        outputs.writer().add(keys, values)
+def _parts(plan: Plan, workshop: Workshop) -> Iterator[Chunk | StoredBlock]:
+    """Yield what the tables of a plan hold, merged, in key order; as whole blocks where that is possible."""
+    for piece in merge_spans([_spans(run, workshop.tables) for run in plan.runs]):
+        if isinstance(piece, TableSpan):
+            yield from piece.parts(workshop.options.block_bytes)
+        else:
+            yield piece
 
 
 class TableSpan:
-    """Consecutive blocks of one table; reads them when they overlap something, or one by one."""
+    """Consecutive blocks of one table: read together when they overlap something, else one by one."""
 
     __slots__ = ("_first", "_reader", "_stop", "lower", "upper")
 
@@ -182,14 +209,14 @@ class TableSpan:
         """Return all entries of the span."""
         return self._reader.block_chunk(self._first, self._stop)
 
-    def blocks(self) -> Iterator[int]:
-        """Yield the index of each block."""
-        yield from range(self._first, self._stop)
-
-    @property
-    def reader(self) -> TableReader:
-        """The table."""
-        return self._reader
+    def parts(self, block_bytes: int) -> Iterator[Chunk | StoredBlock]:
+        """Yield block after block: as it is, or as a chunk if it holds tombstones or is small."""
+        for index in range(self._first, self._stop):
+            block = self._reader.stored_block(index)
+            if block.tombstones or 2 * (block.head_raw + block.body_raw) < block_bytes:
+                yield self._reader.block_chunk(index, index + 1)
+            else:
+                yield block
 
 
 def _spans(run: Sequence[TableMeta], tables: Tables) -> Iterator[TableSpan]:
@@ -197,16 +224,3 @@ def _spans(run: Sequence[TableMeta], tables: Tables) -> Iterator[TableSpan]:
         reader = tables.reader(meta)
         for first in range(0, reader.block_count, SPAN_BLOCKS):
             yield TableSpan(reader, first)
-
-
-def _pass_through(
-    span: TableSpan, plan: Plan, version: Version, outputs: _Outputs, block_bytes: int
-) -> Iterator[int]:
-    """Copy the blocks of a span; yield the entries of each.  Blocks that hold tombstones, or are small, are rewritten."""
-    for index in span.blocks():
-        block = span.reader.stored_block(index)
-        if block.tombstones or 2 * (block.head_raw + block.body_raw) < block_bytes:
-            _add(span.reader.block_chunk(index, index + 1), plan, version, outputs)
-        else:
-            outputs.writer().add_block(block)  # rule 4
-        yield len(block.keys)

@@ -5,9 +5,12 @@ Rules
   2. The order is a SortedList of the keys, brought up to date with the keys that are new since it was
      last asked for.  A dict keeps insertion order, so those are its last ones: a put pays nothing.
   3. A sealed memtable is never changed again.
+  4. The order is taken away while it is brought up to date: interrupted, it is made anew, because half an
+     update of a SortedList cannot be trusted.
 
 Thread safety: the active memtable is written, and read in order, under the lock of the store; looking
-up single keys in `entries` takes no lock.  A sealed one may be read by any thread.
+up single keys in `entries` takes no lock.  A sealed one may be read by any thread, and by a signal
+handler in the middle of another read.
 """
 
 from __future__ import annotations
@@ -40,35 +43,36 @@ class Memtable:
         self.charge = 0  # bytes of log records, as far as they count against memtable_bytes
         self.counted = False  # see count.py
         self.deletes = False  # whether any value may be None
-        self._order: SortedList[bytes] = SortedList()
-        self._lock = threading.Lock()
+        self._order: SortedList[bytes] | None = None
+        self._lock = threading.RLock()
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def update(self, keys: Iterable[bytes], values: Iterable[bytes | None]) -> None:
         """Take a batch; the caller sees to `deletes`."""
-        self.entries.update(zip(keys, values))
-
-    def rebuild_order(self) -> None:
-        """Forget the order: an interrupted SortedList cannot be trusted."""
-        self._order = SortedList()
+        self.entries.update(zip(keys, values, strict=False))
 
     def _sorted(self) -> SortedList[bytes]:
         with self._lock:
-            order, entries = self._order, self.entries
-            missing = len(entries) - len(order)
-            if missing:
-                if order:
-                    order.update(islice(reversed(entries), missing))  # rule 2
-                else:
-                    order = self._order = SortedList(entries)
+            entries = self.entries
+            order, self._order = self._order, None  # rule 4
+            if order is None:
+                order = SortedList(entries)
+            elif missing := len(entries) - len(order):
+                order.update(islice(reversed(entries), missing))  # rule 2
+            self._order = order
             return order
 
     def chunks(
-        self, start: bytes | None = None, stop: bytes | None = None, *, reverse: bool = False, keys_only: bool = False
+        self,
+        start: bytes | None = None,
+        stop: bytes | None = None,
+        *,
+        reverse: bool = False,
+        keys_only: bool = False,
     ) -> Chunks:
-        """Yield the entries with `start <= key < stop`, tombstones included; last chunk first if `reverse`."""
+        """Yield the entries with `start <= key < stop`, tombstones too; last chunk first if `reverse`."""
         order = self._sorted()
         low = 0 if start is None else order.bisect_left(start)
         high = len(order) if stop is None else order.bisect_left(stop)
@@ -98,23 +102,27 @@ class Memtable:
         folded.deletes = self.deletes or older.deletes
         known = older.entries
         fresh = (key for key in self._sorted() if key not in known)
-        folded._order = SortedList(chain(older._sorted(), fresh))  # two sorted runs: timsort merges them in O(n)
+        folded._order = SortedList(chain(older._sorted(), fresh))  # two sorted runs: timsort takes O(n)
         return folded
 
 
 def fold_newest(sealed: tuple[Memtable, ...], flushing: int) -> tuple[Memtable, ...]:
-    """Fold the newest sealed memtables together while neighbours are of like size.
+    """Fold neighbours of like size together, the newest first.
 
     Keeps a program that alternates one put and one scan at O(log n) memtables and O(log n) work a step:
-    the logarithmic method of Bentley and Saxe (1980).
+    the logarithmic method of Bentley and Saxe (1980).  What is counted and what is not stay apart, so
+    there are at most two such series; both are looked at, or one put and one len() at a time would pile
+    up memtables behind the border.
 
     Args:
         sealed: newest first.
         flushing: how many of the oldest are being flushed and must stay as they are.
     """
-    while len(sealed) - flushing >= 2:
-        newer, older = sealed[0], sealed[1]
-        if 2 * len(newer) < len(older) or newer.counted != older.counted:
-            break
-        sealed = (newer.fold(older), *sealed[2:])
+    place = 0
+    while place + 1 < len(sealed) - flushing:
+        newer, older = sealed[place : place + 2]
+        if newer.counted == older.counted and 2 * len(newer) >= len(older):
+            sealed = (*sealed[:place], newer.fold(older), *sealed[place + 2 :])
+        else:
+            place += 1
     return sealed

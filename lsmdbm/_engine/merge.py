@@ -6,6 +6,7 @@ Rules
      comes later can be below it.  One dict.update per source, oldest first, and one sort make it
      one chunk.  Where a single source has keys, its part passes untouched.
   3. Every window uses up at least one chunk, so a merge ends whatever the keys are.
+  4. No chunk of a source is empty.
 
 A merge of two interleaved runs costs about 105 ns an entry this way, 218 ns with heapq.merge over entries.
 
@@ -27,7 +28,7 @@ def combine(parts: Sequence[Chunk]) -> Chunk:
         return parts[0]
     window: dict[bytes, bytes | None] = {}
     for keys, values in reversed(parts):
-        window.update(zip(keys, values))
+        window.update(zip(keys, values, strict=False))
     merged = sorted(window)
     return merged, list(map(window.__getitem__, merged))
 
@@ -45,10 +46,12 @@ class _Head:
 
     def advance(self) -> bool:
         """Move to the next chunk; False at the end of the source."""
-        for self.keys, self.values in self.source:
-            self.low, self.high = 0, len(self.keys)
-            return True
-        return False
+        chunk = next(self.source, None)
+        if chunk is None:
+            return False
+        self.keys, self.values = chunk
+        self.low, self.high = 0, len(self.keys)
+        return True
 
     def take(self, low: int, high: int) -> Chunk:
         if low == 0 and high == len(self.keys):
@@ -65,10 +68,8 @@ def merge(sources: Iterable[Chunks], *, reverse: bool = False) -> Chunks:
     heads = [head for head in map(_Head, sources) if head.advance()]
     window = _window_down if reverse else _window_up
     while len(heads) > 1:
-        parts = window(heads)
-        yield combine(parts)
-        if any(head.low >= head.high for head in heads):
-            heads = [head for head in heads if head.low < head.high or head.advance()]
+        yield combine(window(heads))
+        heads = [head for head in heads if head.low < head.high or head.advance()]
     for head in heads:
         yield head.take(head.low, head.high)
         yield from head.source
@@ -79,7 +80,8 @@ def _window_up(heads: list[_Head]) -> list[Chunk]:
     parts = []
     for head in heads:
         keys, low = head.keys, head.low
-        high = head.high if keys[head.high - 1] == horizon else bisect_right(keys, horizon, low, head.high)  # rule 3
+        ends_here = keys[head.high - 1] == horizon  # rule 3
+        high = head.high if ends_here else bisect_right(keys, horizon, low, head.high)
         if high > low:
             parts.append(head.take(low, high))
             head.low = high
@@ -91,7 +93,8 @@ def _window_down(heads: list[_Head]) -> list[Chunk]:
     parts = []
     for head in heads:
         keys, high = head.keys, head.high
-        low = head.low if keys[head.low] == horizon else bisect_left(keys, horizon, head.low, high)  # rule 3
+        begins_here = keys[head.low] == horizon  # rule 3
+        low = head.low if begins_here else bisect_left(keys, horizon, head.low, high)
         if high > low:
             parts.append(head.take(low, high))
             head.high = low
@@ -104,7 +107,7 @@ def visible(chunks: Chunks) -> Chunks:
         if None not in values:
             yield keys, values
             continue
-        live = [(key, value) for key, value in zip(keys, values) if value is not None]
+        live = [pair for pair in zip(keys, values, strict=False) if pair[1] is not None]
         if live:
             yield [key for key, _ in live], [value for _, value in live]
 
@@ -114,7 +117,8 @@ def survivors(chunk: Chunk, is_bottom: Callable[[bytes], bool]) -> Chunk:
     keys, values = chunk
     if None not in values:
         return chunk
-    kept = [(key, value) for key, value in zip(keys, values) if value is not None or not is_bottom(key)]
+    pairs = zip(keys, values, strict=False)
+    kept = [(key, value) for key, value in pairs if value is not None or not is_bottom(key)]
     return [key for key, _ in kept], [value for _, value in kept]
 
 
@@ -145,10 +149,11 @@ class _SpanHead(Generic[S]):
         self.low = 0
 
     def advance(self) -> bool:
-        for self.span in self.source:
-            self.unread = True
-            return True
-        return False
+        span = next(self.source, None)
+        if span is None:
+            return False
+        self.span, self.unread = span, True
+        return True
 
     @property
     def start(self) -> bytes:
@@ -184,7 +189,5 @@ def merge_spans(sources: Iterable[Iterator[S]]) -> Iterator[Chunk | S]:
                 heads.remove(first)
             continue
         horizon = min(head.span.upper for head in heads)
-        parts = [part for head in heads if (part := head.take_to(horizon)) is not None]
-        if parts:
-            yield combine(parts)
+        yield combine([part for head in heads if (part := head.take_to(horizon)) is not None])
         heads = [head for head in heads if not head.is_used_up_by(horizon) or head.advance()]

@@ -116,7 +116,9 @@ def _pick_deeper(version: Version, level: int) -> Plan:
 
 def _can_drop(version: Version, level: int, meta: TableMeta) -> bool:  # rule 3
     deeper = range(level + 1, len(version.levels))
-    return meta.tombstones > 0 and not any(version.overlapping(n, meta.smallest, meta.largest) for n in deeper)
+    return meta.tombstones > 0 and not any(
+        version.overlapping(n, meta.smallest, meta.largest) for n in deeper
+    )
 
 
 def _merge(version: Version, level: int, runs: Sequence[tuple[TableMeta, ...]]) -> Plan:
@@ -124,10 +126,16 @@ def _merge(version: Version, level: int, runs: Sequence[tuple[TableMeta, ...]]) 
     return Plan(level, (*runs, below) if below else tuple(runs))
 
 
-def pick_everything(version: Version) -> Plan | None:
-    """Return the plan that leaves one sorted level without tombstones; None if that is so already."""
+def pick_everything(version: Version, limits: Limits) -> Plan | None:
+    """Return the plan that leaves one sorted level without tombstones; None if that is so already.
+
+    The level is one that has room for all, so that nothing is due when the plan is done.
+    """
     occupied = [level for level, tables in enumerate(version.levels) if tables]
     if not occupied or (len(occupied) == 1 and occupied[0] > 0 and not version.may_delete):
         return None
     runs = [(meta,) for meta in version.level(0)] + [version.level(level) for level in occupied if level > 0]
-    return Plan(max(1, occupied[-1]), tuple(runs))
+    level, total = max(1, occupied[-1]), sum(meta.file_bytes for meta in version)
+    while level < MAX_LEVELS - 1 and limits.target_bytes(level) < total:
+        level += 1
+    return Plan(level, tuple(runs))

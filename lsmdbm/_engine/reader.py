@@ -13,6 +13,9 @@ Thread safety: every method may be called from any thread; `refresh` replaces th
 
 from __future__ import annotations
 
+import threading
+from typing import cast
+
 from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.errors import ClosedError, CorruptionError, NotFoundError, error
 from lsmdbm._base.options import Options
@@ -22,7 +25,7 @@ from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.recovery import Recovered, recover
 from lsmdbm._engine.stats import Stats, Totals, gather
 from lsmdbm._engine.tables import Tables
-from lsmdbm._engine.view import View
+from lsmdbm._engine.view import AFTER_FORK, GoneView, View
 
 PASSES, SECONDS = 100, 5.0  # after which a directory that keeps changing is given up
 
@@ -45,10 +48,14 @@ class Reader:
         self._directory = directory
         self.options = options
         self._is_closed = False
+        self._why_closed: tuple[str, ...] = ()  # unless by close()
+        self._count_lock = threading.RLock()
         self.refresh()
 
     def refresh(self) -> None:
         """Move to the newest state on disk.  If that fails, the old one stays."""
+        if self._is_closed:
+            raise ClosedError(*self._why_closed)
         recovered, tables = self._settled()
         version = tables.track(recovered.version)
         sealed = (recovered.memtable,) if recovered.memtable.entries else ()
@@ -85,7 +92,7 @@ class Reader:
     def pin(self) -> View:
         """Return the view of this moment."""
         if self._is_closed:
-            raise ClosedError
+            raise ClosedError(*self._why_closed)
         return self.view
 
     def chunks(
@@ -102,7 +109,8 @@ class Reader:
 
     def length(self) -> int:
         """Return the exact number of keys."""
-        return self._count.exact(self.pin())
+        with self._count_lock:
+            return self._count.exact(self.pin())
 
     def sync(self) -> None:
         """Do nothing: nothing was written."""
@@ -116,8 +124,13 @@ class Reader:
         if not self._is_closed:
             self._is_closed = True
             self.view.tables.close()
+            self.view = cast(View, GoneView(*self._why_closed))
             self._directory.close()
 
     def die(self) -> None:
         """Be of no use any more: this is the child of a fork."""
+        self._why_closed = (AFTER_FORK,)
+        self._count_lock = threading.RLock()  # another thread may have held it
+        if not self._is_closed:
+            self.view.tables.die()
         self.close()

@@ -49,13 +49,15 @@ class Recovered:
     log_bytes: int = 0
     has_gap: bool = False  # writes were lost with the power; none that had been promised
     is_cleared: bool = False
+    has_promise: bool = False  # a log of the chain had been synced
+    is_suspect: bool = False  # the manifest may not be durable: its install may have been cut off by a kill
 
     @property
     def must_flush(self) -> bool:
-        """Whether the chain must not be continued as it is."""
+        """Whether the chain must not be continued as it is, nor the manifest be built upon."""
         is_long = len(self.logs) > CHAIN_LOGS or self.log_bytes > CHAIN_BYTES
         ends_early = bool(self.logs) and self.logs[-1].last_seq < self.manifest.last_seq
-        return self.has_gap or ends_early or is_long
+        return self.is_suspect or self.has_gap or ends_early or is_long
 
     @property
     def prev(self) -> tuple[int, int, int]:
@@ -70,8 +72,6 @@ class Recovered:
 def _reading(path: str) -> Iterator[None]:
     try:
         yield
-    except Unsupported as exc:
-        raise error(f"{path}: {exc}") from None
     except Malformed as exc:
         raise CorruptionError(path, -1, str(exc)) from None
 
@@ -84,11 +84,14 @@ def recover(directory: Directory) -> Recovered | None:
         error: the database is of a newer format.
     """
     names = directory.listdir()
-    manifest = _newest_manifest(directory, names)
+    manifest, cut_off = _newest_manifest(directory, names)
     if manifest is None:
         return None
     version = Version(manifest.levels)
-    _check_tables(directory, version)
+    try:
+        _check_tables(directory, version)
+    except CorruptionError as exc:
+        raise cut_off or exc from None  # it was not cut off: it had committed, and the old state went
     recovered = Recovered(
         manifest,
         version,
@@ -99,19 +102,26 @@ def recover(directory: Directory) -> Recovered | None:
     _Replay(directory, recovered).run([n for n in numbers(names, WAL) if n >= manifest.min_wal])
     memtable = recovered.memtable
     memtable.last_seq = recovered.next_seq - 1
+    # A manifest that was synced has no older ones beside it.  The first of all never had; it was synced
+    # before any log was.
+    is_first = manifest.last_seq == 0 and not recovered.has_promise
+    recovered.is_suspect = is_first or numbers(names, MANIFEST)[0] < manifest.number
     return recovered
 
 
-def _newest_manifest(directory: Directory, names: list[str]) -> Manifest | None:
-    """Return the highest manifest that verifies, None if the database is unborn.
+def _newest_manifest(
+    directory: Directory, names: list[str]
+) -> tuple[Manifest | None, CorruptionError | None]:
+    """Return the highest manifest that verifies, and what is wrong with the highest one that does not.
 
-    Higher ones that do not verify are installs that were cut off.
+    The first is None if the database is unborn.  Higher ones that do not verify are installs that were
+    cut off, as long as everything is there that the old state needs.
     """
     bad: CorruptionError | None = None
     for number in reversed(numbers(names, MANIFEST)):
         path = f"{directory.path}/{file_name(number, MANIFEST)}"
         try:
-            return _read_manifest(directory, number)
+            return _read_manifest(directory, number), bad
         except NotFoundError:
             raise
         except Unsupported as exc:
@@ -120,7 +130,7 @@ def _newest_manifest(directory: Directory, names: list[str]) -> Manifest | None:
             bad = bad or CorruptionError(path, -1, str(exc))
     if any(found[1] != MANIFEST for name in names if (found := parse(name))):
         raise bad or CorruptionError(directory.path, -1, "tables or logs without a manifest")
-    return None
+    return None, None
 
 
 def _read_manifest(directory: Directory, number: int) -> Manifest:
@@ -217,7 +227,8 @@ class _Replay:
         firsts = [
             file
             for file in self._files.values()
-            if file.header.prev not in self._files and file.header.first_seq <= self._last_seq + 1
+            if file.header.prev not in self._files
+            and file.header.first_seq <= self._last_seq + 1
             and file.header.prev < self._recovered.manifest.min_wal
         ]
         if len(firsts) > 1:
@@ -234,17 +245,22 @@ class _Replay:
         last_seq = file.header.first_seq - 1
         end = data_end = HEADER_BYTES
         is_durable = False
+        promise = 0
         for record in records.records(file.data, file.header):
+            promise = promise or record.durable
+            if records.is_mark(record):
+                is_durable, end = record.durable == record.offset, record.end
+                continue
             if record.end > stop:
                 break
-            end = record.end
-            is_durable = records.is_mark(record) and record.durable == record.offset
-            if not records.is_mark(record):
-                data_end, last_seq = end, record.last_seq
-                if last_seq > self._last_seq:  # rule 2
-                    self._apply(file, record)
+            is_durable = False
+            end = data_end = record.end
+            last_seq = record.last_seq
+            if last_seq > self._last_seq:  # rule 2
+                self._apply(file, record)
         recovered.logs.append(Log(file.number, data_end, last_seq, is_durable))
         recovered.log_bytes += end
+        recovered.has_promise = recovered.has_promise or promise > 0
         recovered.next_seq = max(recovered.next_seq, last_seq + 1)
         if following is None:
             return None if end == len(file.data) else end
@@ -273,7 +289,9 @@ class _Replay:
         """Decide what an invalid byte means: corruption, if anything from it on had been promised."""
         with _reading(file.path):
             if any(durable > bad for durable in records.promises(file.data, file.header.seed, bad)):
-                raise CorruptionError(file.path, bad, "invalid record in a part of the log that had been synced")
+                raise CorruptionError(
+                    file.path, bad, "invalid record in a part of the log that had been synced"
+                )
         for other in later:
             if self._has_promise(other):
                 reason = f"log ends early, though log {other.number} says that it had been synced"
@@ -282,8 +300,15 @@ class _Replay:
     def _judge_unreached(self, files: list[_File]) -> None:
         for file in files:
             if self._has_promise(file):
-                raise CorruptionError(file.path, 0, f"log {file.header.prev}, which this one follows, is missing")
+                while file.header.prev in self._files:
+                    file = self._files[file.header.prev]
+                raise CorruptionError(
+                    file.path, 0, f"log {file.header.prev}, which this one follows, is missing"
+                )
 
     def _has_promise(self, file: _File) -> bool:
         with _reading(file.path):
-            return any(durable >= HEADER_BYTES for durable in records.promises(file.data, file.header.seed, HEADER_BYTES))
+            return any(
+                durable >= HEADER_BYTES
+                for durable in records.promises(file.data, file.header.seed, HEADER_BYTES)
+            )

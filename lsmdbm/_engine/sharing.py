@@ -1,7 +1,8 @@
 """Sharing: from a path to a store.  Handles of one process on one directory share one writer.
 
 Rules
-  1. A writer is known by device and inode of its directory; it is closed with its last handle.
+  1. A writer is known by device and inode of its directory; it is closed with its last handle.  It keeps
+     what the most demanding one of them was promised.
   2. Flag "r" joins a writer of this process if there is one, so that it sees what that one holds back,
      and else reads by itself, without any lock.
   3. Creating is finished by whoever comes next: a directory without tables, logs and a valid manifest
@@ -21,7 +22,7 @@ from lsmdbm._base.errors import LockedError, NotFoundError, error
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File, Storage, on_fork
 from lsmdbm._engine.install import Installer, synced
-from lsmdbm._engine.names import LOCK, Counter, numbers, parse
+from lsmdbm._engine.names import LOCK, MANIFEST, Counter, numbers, parse
 from lsmdbm._engine.reader import Reader
 from lsmdbm._engine.recovery import Recovered, recover
 from lsmdbm._engine.store import Store
@@ -84,9 +85,11 @@ def _try(
         shared = _registry.get(key)
         if shared is not None:
             directory.close()
-            shared.handles += 1
+            if flag != "r":
+                shared.store.strengthen(Options.choose(given))  # rule 1
             if flag == "n":
                 shared.store.clear()
+            shared.handles += 1
             return shared.store, ""
         if flag == "r":
             reader = _open_reader(storage, directory, given)
@@ -142,26 +145,32 @@ def _prepare_path(storage: Storage, path: str, flag: str, mode: int) -> None:
 
 def _refuse_foreign(directory: Directory, flag: str) -> None:
     """Raise before anything is written into a directory that is not ours."""
+    names = _own_names(directory)
+    if flag == "w" and not names:
+        raise NotFoundError.at(directory.path)
+
+
+def _own_names(directory: Directory) -> list[str]:
+    """Return the names of our files in a directory that is ours.
+
+    Others may be among them; but where there is no manifest at all they tell that it belongs to somebody
+    else, though it may have a file LOCK and tables with names like ours: those of RocksDB have.
+    """
     names = directory.listdir()
-    if flag == "w" and not any(parse(name) for name in names):
-        raise _not_found(directory, names)
-    if names and LOCK not in names and not any(parse(name) for name in names):
-        raise _foreign(directory)
-
-
-def _not_found(directory: Directory, names: list[str]) -> error:
-    return NotFoundError.at(directory.path) if not names or names == [LOCK] else _foreign(directory)
-
-
-def _foreign(directory: Directory) -> error:
-    return error(f"{directory.path}: not a database: the directory holds other files")
+    ours = [name for name in names if parse(name)]
+    if not numbers(ours, MANIFEST) and any(name != LOCK for name in set(names).difference(ours)):
+        raise error(f"{directory.path}: not a database: the directory holds other files")
+    return ours
 
 
 def _open_reader(storage: Storage, directory: Directory, given: dict[str, object]) -> Reader:
-    names = directory.listdir()
-    if not any(parse(name) for name in names):
-        raise _not_found(directory, names)
-    return Reader(storage, directory, Options.choose(given))
+    if not _own_names(directory):
+        raise NotFoundError.at(directory.path)
+    options = Options.choose(given)
+    reader = Reader(storage, directory, options)
+    if options.verify_on_open:
+        reader.view.check_tables()
+    return reader
 
 
 def _open_writer(
@@ -176,8 +185,10 @@ def _open_writer(
         recovered = found or _start_empty(storage, directory, given)
     options = Options.choose(given, recovered.manifest.shape)
     store = Store(storage, directory, lock, options, recovered)
+    if flag == "n":
+        store.collect_garbage()
     if options.verify_on_open:
-        store.check_tables()
+        store.view.check_tables()
     return store
 
 
@@ -200,6 +211,7 @@ def _start_empty(storage: Storage, directory: Directory, given: dict[str, object
     recovered = recover(directory)
     if recovered is None:
         raise error(f"{directory.path}: the new manifest cannot be read back")
+    recovered.is_suspect = False  # synced just now
     return recovered
 
 

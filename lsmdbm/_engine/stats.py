@@ -67,8 +67,8 @@ class Stats:
 
     @property
     def compression_ratio(self) -> float | None:
-        """Bytes on disk per byte of blocks before compression; None without tables."""
-        return self.file_bytes / self.raw_bytes if self.raw_bytes else None
+        """Bytes of blocks before compression per byte on disk, 3.0 say; None without tables."""
+        return self.raw_bytes / self.file_bytes if self.file_bytes else None
 
     @property
     def write_amplification(self) -> float | None:

@@ -15,7 +15,7 @@ import errno
 import weakref
 from collections.abc import Iterable
 
-from lsmdbm._base.errors import CorruptionError, NotFoundError, error
+from lsmdbm._base.errors import ClosedError, CorruptionError, NotFoundError, error
 from lsmdbm._base.lru import LRU
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File
@@ -25,7 +25,8 @@ from lsmdbm._format.block import Block
 from lsmdbm._format.manifest import TableMeta
 from lsmdbm._format.table_reader import ReadCounters, TableReader
 
-LEAST_INDEX_BYTES = 1 << 20  # for indexes and filters, however small cache_bytes is
+LEAST_INDEX_BYTES = 16 << 20  # for indexes and filters, however small cache_bytes is: a table that has to be
+# opened for every read costs a hundred times what it saves
 TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE}
 
 
@@ -47,11 +48,13 @@ class Tables:
         self._held: dict[int, File] = {}
         self._versions: weakref.WeakSet[Version] = weakref.WeakSet()
         self._retired: set[int] = set()
+        self._is_closed = False
 
     def reader(self, meta: TableMeta) -> TableReader:
         """Return the open reader of a table.
 
         Raises:
+            ClosedError: another thread closed the database in the middle of a read.
             CorruptionError: the table is missing or damaged.
         """
         reader = self.readers.get(meta.number)
@@ -71,11 +74,15 @@ class Tables:
                     raise
                 self.readers.shrink(len(self.readers) // 2)
                 return self._directory.open(name)
-        except NotFoundError as exc:
+        except error as exc:
+            if self._is_closed:
+                raise ClosedError from None
+            if not isinstance(exc, NotFoundError):
+                raise
             raise CorruptionError(str(exc.filename), -1, "table named by the manifest is missing") from None
 
     def hold(self, metas: Iterable[TableMeta]) -> None:
-        """Open these tables and keep them open, whatever the bounds are: a writer elsewhere may unlink them."""
+        """Open these tables for good, whatever the bounds are: a writer elsewhere may unlink them."""
         for meta in metas:
             if meta.number not in self._held:
                 self._held[meta.number] = self._directory.open(file_name(meta.number, TABLE))
@@ -84,6 +91,11 @@ class Tables:
         """Keep the tables of a version from being unlinked for as long as somebody refers to it."""
         self._versions.add(version)
         return version
+
+    @property
+    def retired(self) -> set[int]:
+        """The numbers of the tables that are to be unlinked by `collect`, now or later."""
+        return set(self._retired)
 
     def retire(self, metas: Iterable[TableMeta]) -> None:
         """Say that a durable manifest no longer names these tables."""
@@ -103,7 +115,13 @@ class Tables:
             self._retired.discard(number)
 
     def close(self) -> None:
-        """Let go of every reader and every cached block."""
+        """Let go of every reader and every cached block.  Call it before the directory is closed."""
+        self._is_closed = True
         self.readers.clear()
         self.blocks.clear()
         self._held.clear()
+
+    def die(self) -> None:
+        """Do what close() does in the child of a fork, where a lock of the caches may be held by nobody."""
+        self.blocks, self.readers = LRU(0), LRU(0)
+        self.close()

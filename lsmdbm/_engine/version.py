@@ -10,13 +10,16 @@ Thread safety: immutable.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 
 from lsmdbm._base.errors import error
 from lsmdbm._format.manifest import MAX_LEVELS, TableMeta
 
 Levels = tuple[tuple[TableMeta, ...], ...]
+
+_smallest = attrgetter("smallest")
 
 
 class Version:
@@ -26,14 +29,15 @@ class Version:
         levels: level 0 first; see rule 1.
     """
 
-    __slots__ = ("__weakref__", "_largest", "deep", "levels", "may_delete")
+    __slots__ = ("__weakref__", "_deep", "_largest", "levels", "may_delete")
 
     def __init__(self, levels: Levels = ()) -> None:
         while levels and not levels[-1]:
             levels = levels[:-1]
         self.levels: Levels = levels
         self._largest = [[meta.largest for meta in level] for level in levels]
-        self.deep = list(zip(self._largest[1:], levels[1:]))  # what a point read walks through, behind level 0
+        deep = zip(self._largest[1:], levels[1:], strict=True)
+        self._deep = [level for level in deep if level[1]]  # what a point read walks through, behind level 0
         self.may_delete = any(meta.tombstones for meta in self)
 
     def __iter__(self) -> Iterator[TableMeta]:
@@ -62,10 +66,35 @@ class Version:
         if not tables:
             return ()
         low = bisect_left(self._largest[number], smallest)
-        high = low
-        while high < len(tables) and tables[high].smallest <= largest:
-            high += 1
-        return tables[low:high]
+        return tables[low : bisect_right(tables, largest, low, key=_smallest)]
+
+    def candidates(self, key: bytes) -> list[TableMeta]:
+        """Return the tables whose bounds include `key`, newest first."""
+        if not self.levels:
+            return []
+        found = [meta for meta in self.levels[0] if meta.smallest <= key <= meta.largest]
+        for largest, metas in self._deep:
+            index = bisect_left(largest, key)
+            if index < len(metas) and metas[index].smallest <= key:
+                found.append(metas[index])
+        return found
+
+    def within(self, number: int, start: bytes | None, stop: bytes | None) -> tuple[TableMeta, ...]:
+        """Return the tables of a level that may hold a key with `start <= key < stop`, in their order.
+
+        `None` leaves that side open.  O(log n) below level 0.
+        """
+        tables = self.level(number)
+        if number == 0:
+            return tuple(
+                meta
+                for meta in tables
+                if (start is None or meta.largest >= start) and (stop is None or meta.smallest < stop)
+            )
+        if not tables:
+            return ()
+        low = 0 if start is None else bisect_left(self._largest[number], start)
+        return tables[low : None if stop is None else bisect_left(tables, stop, low, key=_smallest)]
 
     def holds_below(self, number: int, key: bytes) -> bool:
         """Return whether a level deeper than `number` has a table whose bounds include `key`."""

@@ -11,15 +11,19 @@ Thread safety: immutable but for the active memtable, of which `get` only looks 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable
+from typing import NoReturn
 
 from lsmdbm._base.chunk import MISSING, Chunks
+from lsmdbm._base.errors import ClosedError
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.merge import merge, visible
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.version import Version
+from lsmdbm._format.bloom import hash_key
 from lsmdbm._format.manifest import TableMeta
+
+AFTER_FORK = "The database was opened before a fork: open it again in the child"
 
 
 class View:
@@ -27,7 +31,9 @@ class View:
 
     __slots__ = ("_reader", "active", "sealed", "tables", "version")
 
-    def __init__(self, active: Memtable, sealed: tuple[Memtable, ...], version: Version, tables: Tables) -> None:
+    def __init__(
+        self, active: Memtable, sealed: tuple[Memtable, ...], version: Version, tables: Tables
+    ) -> None:
         self.active = active
         self.sealed = sealed
         self.version = version
@@ -49,34 +55,37 @@ class View:
         return self._get_from_tables(key)
 
     def _get_from_tables(self, key: bytes) -> bytes | None:
-        levels = self.version.levels
-        if not levels:
+        metas = self.version.candidates(key)
+        if not metas:
             return None
-        for meta in levels[0]:
-            if meta.smallest <= key <= meta.largest:
-                value = self._reader(meta).get(key)
+        if len(metas) > 1:
+            hashed = hash_key(key)
+            for meta in metas[:-1]:
+                value = self._reader(meta).get(key, hashed)
                 if value is not MISSING:
                     return value
-        for largest, metas in self.version.deep:
-            index = bisect_left(largest, key)
-            if index < len(metas) and metas[index].smallest <= key:
-                value = self._reader(metas[index]).get(key)
-                if value is not MISSING:
-                    return value
-        return None
+        value = self._reader(metas[-1]).get(key)
+        return None if value is MISSING else value
 
     def chunks(
-        self, start: bytes | None = None, stop: bytes | None = None, *, reverse: bool = False, keys_only: bool = False
+        self,
+        start: bytes | None = None,
+        stop: bytes | None = None,
+        *,
+        reverse: bool = False,
+        keys_only: bool = False,
     ) -> Chunks:
         """Return the live entries with `start <= key < stop` as a stream of chunks.
 
         Memory: a few blocks per level, however long the range is.
         """
         memtables = [memtable for memtable in (self.active, *self.sealed) if memtable.entries]
-        sources = [memtable.chunks(start, stop, reverse=reverse, keys_only=keys_only) for memtable in memtables]
-        for number, metas in enumerate(self.version.levels):
-            inside = [meta for meta in metas if _meets(meta, start, stop)]
-            runs = [[meta] for meta in inside] if number == 0 else [inside[::-1] if reverse else inside]
+        sources = [
+            memtable.chunks(start, stop, reverse=reverse, keys_only=keys_only) for memtable in memtables
+        ]
+        for number in range(len(self.version.levels)):
+            inside = self.version.within(number, start, stop)
+            runs = [(meta,) for meta in inside] if number == 0 else [inside[::-1] if reverse else inside]
             sources += [self._run(run, start, stop, reverse, keys_only) for run in runs if run]
         merged = merge(sources, reverse=reverse)
         if self.version.may_delete or any(memtable.deletes for memtable in memtables):
@@ -92,17 +101,31 @@ class View:
         keys_only: bool = False,
     ) -> tuple[bytes, bytes] | None:
         """Return the first live entry of a range, the last one if `reverse`; None if there is none."""
+        index = -1 if reverse else 0
         for keys, values in self.chunks(start, stop, reverse=reverse, keys_only=keys_only):
-            value = values[-1 if reverse else 0]
-            if value is not None:  # which it never is: chunks() gives live entries
-                return keys[-1 if reverse else 0], value
+            return keys[index], values[index]  # type: ignore[return-value]  # chunks() gives live entries
         return None
 
     def _run(
-        self, metas: Iterable[TableMeta], start: bytes | None, stop: bytes | None, reverse: bool, keys_only: bool
+        self,
+        metas: Iterable[TableMeta],
+        start: bytes | None,
+        stop: bytes | None,
+        reverse: bool,
+        keys_only: bool,
     ) -> Chunks:
         for meta in metas:
             yield from self._reader(meta).chunks(start, stop, reverse=reverse, keys_only=keys_only)
+
+    def check_tables(self) -> None:
+        """Read every table whole.
+
+        Raises:
+            CorruptionError: the first thing that is wrong.
+        """
+        for meta in self.version:
+            for problem in self._reader(meta).problems():
+                raise problem
 
     def with_active(self, active: Memtable, sealed: tuple[Memtable, ...]) -> View:
         """Return this view with other memtables."""
@@ -113,5 +136,17 @@ class View:
         return View(self.active, sealed, version, self.tables)
 
 
-def _meets(meta: TableMeta, start: bytes | None, stop: bytes | None) -> bool:
-    return (start is None or meta.largest >= start) and (stop is None or meta.smallest < stop)
+class GoneView:
+    """Stands in for the view of a store that is closed: whatever is asked of it, it raises ClosedError.
+
+    Args:
+        text: why, if the store was not closed by its user.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, *text: str) -> None:
+        self._text = text
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise ClosedError(*self._text)

@@ -8,9 +8,10 @@ Rules
   3. A log is written by one opening and never again; the next one names it, with the end of its last
      data record, as its predecessor.
   4. `durable` in a record is an offset that a sync has covered, and it is not told before the log has
-     been synced once together with every log before it and with its name.
-  5. A failed or unknown sync is final.  A log of an earlier opening that is not known durable is
-     suspect: a sync of it now may succeed without writing what an earlier one lost.
+     been synced once together with every log before it and with its name, and a mark says so.
+  5. A failed or unknown sync is final.  A log whose sync was interrupted is suspect, and so is one of an
+     earlier opening that is not known durable: a sync of it now may succeed without writing what an
+     earlier one lost.
 
 Thread safety: under the lock of the store, but for `Target.sync`.  Spec: docs/durability.md, Log.
 """
@@ -99,8 +100,8 @@ class Wal:
     _data_end: int = 0
     _is_name_durable: bool = False
     _marked_end: int = 0  # end of the newest mark
-    _buffer: list[bytes] = field(default_factory=list)
-    _buffer_start: int = 0
+    _in_sync: Target | None = None  # of a sync that is not known to be over
+    _buffer: list[bytes] = field(default_factory=list)  # whole records, which end at `position`
     _buffer_bytes: int = 0
     _buffer_since: float = 0.0
 
@@ -153,7 +154,7 @@ class Wal:
         self._durable = 0
         self._marked_end = 0
         self._is_name_durable = False
-        self._data_end = self._buffer_start = HEADER_BYTES
+        self._data_end = 0  # so that a log without any record is not synced: it has not even a header
         self.position = (HEADER_BYTES, self.seq)
         self._file = file  # last: with it the log exists
 
@@ -199,14 +200,16 @@ class Wal:
         file, header = self._file, self._header
         if file is None or header is None:
             return None
-        offset = self.position[0]
+        offset, seq = self.position
         if self.buffered:
-            data = bytes(self._buffer_start) + b"".join(self._buffer)
+            data = self._buffer[-1] if self._buffer else b""
+        elif offset == HEADER_BYTES and file.pread(HEADER_BYTES, 0) != header.encode():
+            return None
         else:
-            if offset == HEADER_BYTES and file.pread(HEADER_BYTES, 0) != header.encode():
-                return None
-            data = bytes(offset) + file.pread(file.size() - offset, offset)
-        return records.record_at(data, offset, header.seed)
+            data = file.pread(file.size() - offset, offset)
+        record = records.record_at(bytes(offset) + data, offset, header.seed)
+        is_next = record is not None and record.seq == seq and not records.is_mark(record)
+        return record if is_next else None
 
     # -- durability "none": records wait in a buffer ------------------------------------------------
 
@@ -220,20 +223,25 @@ class Wal:
     def is_buffer_due(self) -> bool:
         """Return whether the buffer is full or old."""
         return bool(self._buffer) and (
-            self._buffer_bytes >= BUFFER_BYTES or self.storage.monotonic() - self._buffer_since >= BUFFER_SECONDS
+            self._buffer_bytes >= BUFFER_BYTES
+            or self.storage.monotonic() - self._buffer_since >= BUFFER_SECONDS
         )
 
     def drain(self) -> None:
-        """Write out what the buffer holds.  Interrupted, it is repeated at the same offset."""
+        """Write out what the buffer holds, all of which must be in the memtable.
+
+        Interrupted, it is repeated at the same offset.
+        """
         if not self._buffer or self._header is None:
             return
-        data, start = b"".join(self._buffer), self._buffer_start
+        data = b"".join(self._buffer)
+        start = self.position[0] - len(data)
         if start == HEADER_BYTES:
             self._store(self._header.encode() + data, 0)
         else:
             self._store(data, start)
-        self._buffer_start = start + len(data)
-        self._buffer, self._buffer_bytes = [], 0
+        self._buffer = []
+        self._buffer_bytes = 0
 
     # -- rotation -----------------------------------------------------------------------------------
 
@@ -242,15 +250,18 @@ class Wal:
         return self.position[0] >= MAX_LOG_BYTES
 
     def rotate(self) -> None:
-        """End the current log; the next write begins a new one.  Nothing is synced."""
+        """End the current log; the next write begins a new one.  Nothing is synced.
+
+        Interrupted, it is repeated before anything rests on it.
+        """
         self.drain()
         header = self._header
         if self._file is None or header is None or self.seq == header.first_seq:
             return
         log = Log(header.number, self._data_end, self.seq - 1, file=self._file)
-        self.prev = (header.number, self._data_end, self.seq - 1)
+        self.older = [*(older for older in self.older if older.number != log.number), log]
+        self.prev = (log.number, log.end, log.last_seq)
         self._file = self._header = None
-        self.older.append(log)
         self.position = (HEADER_BYTES, self.seq)
 
     def forget(self, last_seq: int) -> list[int]:
@@ -273,8 +284,16 @@ class Wal:
     # -- sync ---------------------------------------------------------------------------------------
 
     def has_suspects(self) -> bool:
-        """Return whether a log of an earlier opening is not known durable."""  # rule 5
-        return any(not log.is_durable and log.file is None for log in self.older)
+        """Return whether there is a log that no sync makes durable any more.  No sync may be under way."""
+        return self._is_in_doubt() or any(not log.is_durable and log.file is None for log in self.older)
+
+    def _is_in_doubt(self) -> bool:
+        """Return whether the last sync was interrupted: its result is lost, and nobody tells it again."""
+        doubtful = self._in_sync
+        if doubtful is None:
+            return False
+        needed = {self.number, *(log.number for log in self.older)}
+        return doubtful.log in needed or any(log.number in needed for log in doubtful.logs)
 
     def has_files(self) -> bool:
         """Return whether logs of this opening wait for a sync."""
@@ -282,7 +301,9 @@ class Wal:
 
     def is_durable(self) -> bool:
         """Return whether everything written is known durable."""
-        return all(log.is_durable for log in self.older) and (self._file is None or self._durable >= self._data_end)
+        return all(log.is_durable for log in self.older) and (
+            self._file is None or self._durable >= self._data_end
+        )
 
     def target(self) -> Target:
         """Return what has to be synced for everything written so far to be durable."""
@@ -295,38 +316,48 @@ class Wal:
             number, offset = self._header.number, self.position[0]
             files.append(self._file)
             is_new_name = is_new_name or not self._is_name_durable
-        return Target(files, logs, number, offset, self.directory if is_new_name else None)
+        target = Target(files, logs, number, offset, self.directory if is_new_name else None)
+        self._in_sync = target if files else None  # rule 5: until note_durable() it is in doubt
+        return target
 
     def note_durable(self, target: Target, *, mark: bool) -> None:
         """Take note that `target` was synced; write a mark if asked for, or if the log has none.
 
-        The mark is not synced itself: losing it only makes the log suspect.
+        The mark is not synced itself: losing it only makes the log suspect.  So does a full disk that has
+        no room for it.
         """
+        self._in_sync = None
         for log in target.logs:
             log.is_durable = True
             log.file = None
         header = self._header
         if header is None or (target.log and header.number != target.log):
             return
-        if target.log:
-            self._durable = max(self._durable, target.offset)
-            self._is_name_durable = True
-        if self._durable and (mark or not self._marked_end):
-            self._mark(header)
+        durable = max(self._durable, target.offset)
+        self._is_name_durable = self._is_name_durable or target.log > 0
+        if durable and (mark or not self._marked_end):
+            self._mark(header, durable)
+        if self._marked_end:  # rule 4
+            self._durable = durable
 
-    def _mark(self, header: LogHeader) -> None:
-        self.drain()
+    def _mark(self, header: LogHeader, durable: int) -> None:
         offset, seq = self.position
         if offset == self._marked_end:  # the last record says it already
             return
-        record = records.encode_mark(self._seed, seq, self._durable, header)
-        self._store(record, offset)
+        record = records.encode_mark(self._seed, seq, durable, header)
+        try:
+            self.drain()
+            self._store(record, offset)
+        except FailedError:
+            raise
+        except error:
+            return
         self.position = (offset + len(record), seq)
-        self._buffer_start = self._marked_end = self.position[0]
+        self._marked_end = self.position[0]
 
     def close(self) -> None:
         """Let go of the files, and of what is still in the buffer."""
         self._file = None
-        self._buffer, self._buffer_bytes = [], 0
+        self._buffer = []
         for log in self.older:
             log.file = None

@@ -1,0 +1,237 @@
+"""Tree: what is live, and how that changes - seal, flush, compact, install, collect.
+
+    seal      the active memtable becomes the newest sealed one; small ones are folded together
+    flush     seal, end the log, write the sealed memtables into level 0, install, forget the logs
+    compact   merge the tables of a plan, install, retire the inputs
+    install   one new manifest; then the view moves over; then what nobody needs is unlinked
+
+Rules
+  1. `view` is replaced, never changed.  It moves over in one assignment, which comes last.
+  2. A result that is installed twice, because the first time was interrupted behind its commit point, does
+     no harm: what is in the view already is left alone.
+  3. A log is forgotten when an installed manifest holds its last sequence, a table when an installed
+     manifest no longer names it and no view needs it.
+
+Thread safety: under the lock of the store; `view` may be read by any thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import cast
+
+from lsmdbm._base.errors import error
+from lsmdbm._engine.background import Background, Job
+from lsmdbm._engine.count import Count
+from lsmdbm._engine.install import Installer
+from lsmdbm._engine.jobs import Workshop
+from lsmdbm._engine.memtable import Memtable, fold_newest
+from lsmdbm._engine.names import MANIFEST, TABLE, WAL, file_name, parse
+from lsmdbm._engine.picker import Plan
+from lsmdbm._engine.recovery import Recovered
+from lsmdbm._engine.stats import Stats, Totals, gather
+from lsmdbm._engine.version import Version
+from lsmdbm._engine.view import GoneView, View
+from lsmdbm._engine.wal import Wal
+from lsmdbm._format.manifest import TableMeta
+
+STALL_MEMTABLES = 4  # so many memtables of unflushed writes are taken while flushes fail
+
+
+class Tree:
+    """The memtables and tables of one database, open for writing.
+
+    Args:
+        workshop: what jobs work with.
+        wal: the log; it is rotated and trimmed here, and written by the store.
+        recovered: what the files hold.
+    """
+
+    def __init__(self, workshop: Workshop, wal: Wal, recovered: Recovered) -> None:
+        self._workshop = workshop
+        self._wal = wal
+        self._installer = Installer(workshop.directory, workshop.counter, recovered.manifest)
+        self._totals = Totals()
+        self.count = Count(0 if recovered.is_cleared else recovered.manifest.live_count)
+        self.background = Background(
+            workshop, lambda: self.view.version, self._install_flush, self._install_compaction
+        )
+        sealed = (recovered.memtable,) if recovered.memtable.entries else ()
+        version = workshop.tables.track(recovered.version)
+        self.view = View(Memtable(recovered.next_seq), sealed, version, workshop.tables)
+
+    # -- memory -------------------------------------------------------------------------------------
+
+    def seal(self) -> View:
+        """Return a view whose active memtable is empty.  O(1), but for folding small memtables."""
+        view = self.view
+        active = view.active
+        if active.entries:
+            active.last_seq = self._wal.seq - 1
+            flushing = self.background.flushing
+            sealed = fold_newest((active, *view.sealed), len(flushing.memtables) if flushing else 0)
+            view = self.view = view.with_active(Memtable(self._wal.seq), sealed)
+        return view
+
+    def pin(self) -> View:
+        """Return a view that nothing changes any more.
+
+        Its active memtable is one of its own: into the one of `seal`, still empty, the next write goes.
+        """
+        view = self.seal()
+        return view.with_active(Memtable(view.active.first_seq), view.sealed)
+
+    def forget_everything(self) -> None:
+        """Do to memory what a clear() does; `wal.seq` is the sequence of the clear itself."""
+        version = self._workshop.tables.track(Version())
+        self.count.cleared()
+        self.view = View(Memtable(self._wal.seq + 1), (), version, self._workshop.tables)
+
+    def unflushed_bytes(self) -> int:
+        """Return what is in memory and not being flushed yet, in bytes of log."""
+        flushing = self.background.flushing
+        sealed = self.view.sealed
+        waiting = sealed[: len(sealed) - len(flushing.memtables)] if flushing else sealed
+        return self.view.active.charge + sum(memtable.charge for memtable in waiting)
+
+    def is_stalled(self) -> bool:
+        """Return whether flushes fail and memory is full."""
+        in_memory = self.view.active.charge + sum(memtable.charge for memtable in self.view.sealed)
+        limit = STALL_MEMTABLES * self._workshop.options.memtable_bytes
+        return self.background.trouble is not None and in_memory > limit
+
+    # -- jobs ---------------------------------------------------------------------------------------
+
+    def pay(self, written_bytes: int) -> None:
+        """Work off what so many bytes of new log owe."""
+        limit = self._workshop.options.memtable_bytes
+        is_manual = self._workshop.options.background == "manual"
+        if not is_manual and self.unflushed_bytes() >= limit:
+            self.start_flush()
+        elif self._wal.is_full():
+            self._wal.rotate()
+        if not is_manual:
+            self.background.advance(written_bytes, limit - self.unflushed_bytes())
+
+    def start_flush(self) -> bool:
+        """Begin to flush all there is in memory, after the flush under way; False if there is nothing."""
+        if self.background.flushing is not None:
+            self.background.work(self.background.flushing)
+        sealed = self.seal().sealed
+        if not sealed:
+            return False
+        self._wal.rotate()
+        self.background.start_flush(sealed)
+        return True
+
+    def start_compaction(self) -> bool:
+        """Begin to compact everything into one level; False if that is so already."""
+        return self.background.start_compaction_of_everything()
+
+    def flush_now(self) -> None:
+        """Flush and install in one go, even if there is nothing but an old state to get rid of."""
+        self.background.drop_all()
+        if self.start_flush():
+            job: Job | None = self.background.flushing
+            if job is not None:
+                self.background.work(job)
+        else:
+            self.install_empty_memory()
+
+    # -- installs -----------------------------------------------------------------------------------
+
+    def _install_flush(self, memtables: tuple[Memtable, ...], metas: list[TableMeta]) -> None:
+        sealed = self.view.sealed
+        if sealed[-len(memtables) :] != memtables:  # rule 2
+            return
+        version, remaining = self.view.version.replace((), {0: metas}), sealed[: -len(memtables)]
+
+        def move_over() -> None:
+            self.count.flushed(remaining, memtables)
+            self.view = self.view.with_version(self._workshop.tables.track(version), remaining)
+
+        live_count = self.count.after_flush(remaining, memtables)
+        self._install(version, memtables[0].last_seq, live_count, move_over)
+        self._totals.flushes += 1
+        self._totals.flushed_bytes += sum(meta.file_bytes for meta in metas)
+
+    def _install_compaction(self, plan: Plan, metas: list[TableMeta]) -> None:
+        if not {meta.number for meta in plan.inputs} <= {meta.number for meta in self.view.version}:  # rule 2
+            return
+        version = self.view.version.replace(plan.inputs, {plan.level: metas})
+
+        def move_over() -> None:
+            self.view = self.view.with_version(self._workshop.tables.track(version), self.view.sealed)
+
+        self._install(version, self._installer.current.last_seq, self.count.tables_only, move_over)
+        if plan.is_move:
+            self._totals.moves += 1
+        else:
+            self._totals.compactions += 1
+            self._totals.compacted_bytes += sum(meta.file_bytes for meta in metas)
+
+    def install_empty_memory(self) -> None:
+        """Install that all there is stands in tables.  Requires empty memtables."""
+        self._wal.rotate()
+        self._install(self.view.version, self._wal.seq - 1, self.count.tables_only, lambda: None)
+
+    def _install(
+        self, version: Version, last_seq: int, live_count: int | None, move_over: Callable[[], None]
+    ) -> None:
+        before = self._installer.current
+        state = dataclasses.replace(
+            before,
+            levels=version.levels,
+            last_seq=last_seq,
+            min_wal=self._wal.min_wal(last_seq),
+            live_count=live_count,
+            shape=self._workshop.options.shape(),
+        )
+        tables = self._workshop.tables
+        kept = {meta.number for meta in version}
+
+        def follow() -> None:
+            move_over()
+            tables.retire(meta for level in before.levels for meta in level if meta.number not in kept)
+
+        self._installer.install(state, follow)
+        self._unlink([file_name(number, WAL) for number in self._wal.forget(last_seq)])
+        tables.collect()
+
+    def let_go(self, *why: str) -> None:
+        """Answer ClosedError to every read from now on."""
+        self.view = cast(View, GoneView(*why))
+
+    # -- files --------------------------------------------------------------------------------------
+
+    def has_much_on_disk(self) -> bool:
+        """Return whether a clear() leaves so much behind that it should be given back at once."""
+        limit = self._workshop.options.memtable_bytes
+        return (
+            bool(self._installer.current.levels) or self._wal.log_count() > 1 or self._wal.position[0] > limit
+        )
+
+    def collect_garbage(self) -> None:
+        """Unlink the files of ours that the live set does not need."""
+        manifest = self._installer.current
+        needed = {file_name(manifest.number, MANIFEST)}
+        needed |= {file_name(meta.number, TABLE) for level in manifest.levels for meta in level}
+        needed |= {file_name(number, TABLE) for number in self._workshop.tables.retired}  # left to collect()
+        needed |= {file_name(log.number, WAL) for log in self._wal.older}
+        self._installer.forget_older()
+        names = self._workshop.directory.listdir()
+        self._unlink([name for name in names if parse(name) and name not in needed])
+
+    def _unlink(self, names: list[str]) -> None:
+        for name in names:
+            try:
+                self._workshop.directory.unlink(name)
+            except error:
+                pass  # the next opening collects it
+
+    def stats(self, failure: BaseException | None) -> Stats:
+        """Return the figures of this moment."""
+        self._totals.written_bytes = self._wal.written_bytes
+        trouble = failure or self.background.trouble
+        return gather(self.view, self._wal.log_count(), self._totals, trouble)
