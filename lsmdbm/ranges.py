@@ -94,7 +94,12 @@ class Range(Mapping[bytes, bytes]):
         return f"<Range {bounds}{', reverse=True' if self._reverse else ''}>"
 
     def range(
-        self, start: Data | None = None, stop: Data | None = None, *, prefix: Data | None = None, reverse: bool = False
+        self,
+        start: Data | None = None,
+        stop: Data | None = None,
+        *,
+        prefix: Data | None = None,
+        reverse: bool = False,
     ) -> Range:
         """Return the part of this range with `start <= key < stop` and, if given, that prefix.
 
@@ -107,19 +112,20 @@ class Range(Mapping[bytes, bytes]):
         low, high = narrowed(self._start, self._stop, start, stop, prefix)
         return Range(self._source, low, high, self._reverse ^ bool(reverse))
 
-    def _holds(self, key: bytes) -> bool:
-        return (self._start is None or key >= self._start) and (self._stop is None or key < self._stop)
+    def _look_up(self, key: bytes) -> bytes | None:
+        if (self._start is None or key >= self._start) and (self._stop is None or key < self._stop):
+            return self._source._get(key)
+        self._source._check_open()
+        return None
 
     def __getitem__(self, key: Data) -> bytes:
-        data = lookup_bytes(key)
-        value = self._source._get(data) if self._holds(data) else None
+        value = self._look_up(lookup_bytes(key))
         if value is None:
             raise KeyError(key)
         return value
 
     def __contains__(self, key: object) -> bool:
-        data = lookup_bytes(key)  # type: ignore[arg-type]  # which raises the TypeError
-        return self._holds(data) and self._source._get(data) is not None
+        return self._look_up(lookup_bytes(key)) is not None  # type: ignore[arg-type]  # which raises the TypeError
 
     def __len__(self) -> int:
         """Count the keys; values are not read.  O(n)."""
@@ -222,6 +228,7 @@ def same_entries(ours: Mapping[bytes, bytes], other: Mapping[Any, Any]) -> bool:
 
 def _key_lists(source: Source, chunks: Chunks, step: int) -> Iterator[list[bytes]]:
     flow = source._flows.begin()
+    source._check_open()  # the handle may have been closed since the iterator was made
     for keys, _ in chunks:
         flow.items = keys[::step]  # a list of our own: closing the handle empties it
         yield flow.items
@@ -230,6 +237,7 @@ def _key_lists(source: Source, chunks: Chunks, step: int) -> Iterator[list[bytes
 
 def _value_lists(source: Source, chunks: Chunks, step: int) -> Iterator[list[Any]]:
     flow = source._flows.begin()
+    source._check_open()  # the handle may have been closed since the iterator was made
     for _, values in chunks:
         flow.items = values[::step]
         yield flow.items  # without a None: a read gives no tombstones
@@ -238,9 +246,11 @@ def _value_lists(source: Source, chunks: Chunks, step: int) -> Iterator[list[Any
 
 def _item_lists(source: Source, chunks: Chunks, step: int) -> Iterator[Iterator[tuple[bytes, bytes]]]:
     flow = source._flows.begin()
+    source._check_open()  # the handle may have been closed since the iterator was made
     for keys, values in chunks:
         flow.items = keys[::step]
-        yield zip(flow.items, values[::step])  # type: ignore[arg-type]  # a read gives no tombstones
+        # Not strict: closing the handle empties one of the two.
+        yield zip(flow.items, values[::step], strict=False)  # type: ignore[arg-type]  # a read gives no None
         source._check_open()
 
 
