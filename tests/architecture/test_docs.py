@@ -1,0 +1,157 @@
+"""README and docs/ say what is so: their examples run, and their tables agree with the code.
+
+What runs: ```pycon blocks, as one doctest per page, and ```python blocks, one program each.  The languages in
+SHOWN are only looked at; any other one is an error, so that no example escapes by its label.
+"""
+
+import dataclasses
+import doctest
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lsmdbm
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+SHOWN = {"text", "console", "{toctree}", "{eval-rst}"}
+FENCE = re.compile(r"^(`{3,}|~{3,}|:{3,})(\S*)[^\n]*\n(.*?)^\1 *$", re.MULTILINE | re.DOTALL)
+
+ids = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+
+
+def blocks(page, *languages):
+    """The code blocks of a page in these languages, in order."""
+    return [code for _, language, code in FENCE.findall(page.read_text("ascii")) if language in languages]
+
+
+def rows(page, heading):
+    """The cells of the table below a heading, its own heading left out."""
+    section = page.read_text("ascii").split(f"\n{heading}\n")[1].partition("\n#")[0]
+    table = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in cells] for cells in table[2:]]
+
+
+def failures(code, name):
+    """What is wrong with the doctest examples in `code`, "" if nothing is."""
+    test = doctest.DocTestParser().get_doctest(code, {}, name, name, 0)
+    report = []
+    doctest.DocTestRunner(verbose=False).run(test, out=report.append)
+    return "".join(report)
+
+
+@ids
+def test_page_is_ascii(page):
+    assert page.read_bytes().isascii()
+
+
+@ids
+def test_page_has_no_block_in_an_unknown_language(page):
+    assert set() == {language for _, language, _ in FENCE.findall(page.read_text("ascii"))} - SHOWN - {
+        "pycon",
+        "python",
+    }
+
+
+@ids
+def test_examples_of_page_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    assert "" == failures("\n".join(blocks(page, "pycon")), page.name)
+
+
+@ids
+def test_programs_of_page_run(page, tmp_path):
+    for code in blocks(page, "python"):
+        done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True)
+        assert (0, b"") == (done.returncode, done.stderr)
+
+
+def test_guide_has_examples_and_readme_a_program():
+    assert len(blocks(ROOT / "docs/guide.md", "pycon")) > 10
+    assert len(blocks(ROOT / "README.md", "python")) == 1
+
+
+@pytest.mark.parametrize("code", [">>> 1 + 1\n3\n", ">>> 1 / 0\n", ">>> [\n"])
+def test_wrong_example_is_found(code):
+    try:
+        found = failures(code, "planted")
+    except ValueError as exc:
+        found = str(exc)
+    assert found
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("ascii")):
+            assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_readme_runs_the_tests_as_ci_does():
+    ci = (ROOT / ".ci/run").read_text("ascii")
+    command = re.search(r'bin/tox" (run-parallel.*?) \|\|', ci)[1]
+
+    assert f"$ pip install tox && tox {command}\n" in (ROOT / "README.md").read_text("ascii")
+
+
+def test_readme_runs_an_example_that_is_there():
+    text = (ROOT / "README.md").read_text("ascii")
+    programs = re.findall(r"python (examples/\S+\.py)", text)
+
+    assert programs
+    assert all((ROOT / program).is_file() for program in programs)
+
+
+def test_guide_lists_every_option_with_its_default():
+    expected = [(field.name, field.default) for field in dataclasses.fields(lsmdbm.Options)]
+    found = rows(ROOT / "docs/guide.md", "## Options")
+
+    assert expected == [(name.strip("`"), eval(default.strip("`"))) for name, default, _ in found]
+    shape = [name.strip("`") for name, _, meaning in found if meaning.endswith("remembered")]
+    assert sorted(shape) == sorted(lsmdbm.Options().shape())
+
+
+def test_guide_lists_every_error_with_what_else_it_is():
+    errors = {
+        name: kind
+        for name in lsmdbm.__all__
+        if isinstance(kind := getattr(lsmdbm, name), type) and issubclass(kind, Exception)
+    }
+    listed = {name.strip("`"): also.strip("`") for name, also, _ in rows(ROOT / "docs/guide.md", "## Errors")}
+
+    assert {
+        name: ", ".join(base.__name__ for base in kind.__bases__ if base is not lsmdbm.error)
+        for name, kind in errors.items()
+    } == listed
+
+
+def test_reference_has_every_public_name():
+    documented = re.findall(r":: lsmdbm\.(\w+)", (ROOT / "docs/api.md").read_text("ascii"))
+
+    assert sorted(lsmdbm.__all__) == sorted(documented)
+
+
+def codemap():
+    return [name.strip("`") for name, _ in rows(ROOT / "docs/architecture.md", "## Codemap")]
+
+
+def modules(root):
+    """Every module that holds code: the __init__ of a private layer holds its law and nothing else."""
+    found = (path.relative_to(root).as_posix() for path in (root / "lsmdbm").rglob("*.py"))
+    return {name for name in found if not re.search(r"/_\w+/__init__\.py$", name)}
+
+
+def test_codemap_lists_every_module_once():
+    assert sorted(modules(ROOT)) == sorted(codemap())
+
+
+def test_codemap_misses_a_planted_module_and_a_removed_one(tmp_path):
+    shutil.copytree(ROOT / "lsmdbm", tmp_path / "lsmdbm", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "lsmdbm/_base/planted.py").touch()
+    (tmp_path / "lsmdbm/_engine/store.py").unlink()
+
+    assert {"lsmdbm/_base/planted.py", "lsmdbm/_engine/store.py"} == modules(tmp_path) ^ set(codemap())

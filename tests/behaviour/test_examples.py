@@ -1,0 +1,262 @@
+"""The programs under examples/, run as a user runs them, in a process and a directory of their own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lsmdbm
+
+ROOT = Path(__file__).parents[2]
+SEARCH = ROOT / "examples/search_source.py"
+
+TOUR = """\
+b'red' None True 5
+b'banana' b'yellow'
+b'blueberry' b'blue'
+[b'blueberry'] [b'grape', b'cherry']
+b'apple' b'blueberry' (b'grape', b'green')
+{b'apple': b'green', b'banana': b'yellow', b'blueberry': b'blue', b'grape': b'green'}
+5 entries from the log, 0 tables
+"""
+
+# Runs a script, and kills it inside the n-th update(), when half of what that brings is written.
+KILL_IN_UPDATE = """
+import os, runpy, signal, sys
+import lsmdbm
+
+count, script = int(sys.argv[1]), sys.argv[2]
+update = lsmdbm.Database.update
+
+def update_or_die(self, pairs):
+    global count
+    count -= 1
+    if count:
+        return update(self, pairs)
+    update(self, pairs[: len(pairs) // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+lsmdbm.Database.update = update_or_die
+sys.argv[:3] = [script]
+runpy.run_path(script, run_name="__main__")
+"""
+KILL_IN_COMPACT = """
+import os, runpy, signal, sys
+import lsmdbm
+
+lsmdbm.Database.compact = lambda self: os.kill(os.getpid(), signal.SIGKILL)
+sys.argv[:2] = [sys.argv[2]]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run Python in an empty directory; the result has the output as text."""
+    here = tmp_path / "here"
+    here.mkdir()
+
+    def run(*arguments, status=0):
+        command = [sys.executable, "-W", "error", *map(str, arguments)]
+        done = subprocess.run(command, cwd=here, capture_output=True, text=True, encoding="utf-8")
+        assert (status, done.stderr) == (done.returncode, done.stderr)
+        return done
+
+    run.here = here
+    return run
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Some files with whatever makes splitting into lines and words hard."""
+    source = tmp_path / "source"
+    files = {
+        "a.py": b"import heapq\nfrom heapq import heapify as Heapify, heap\n\n\x0cheap = [heap, heap_]\n",
+        "b/__init__.py": b"",
+        "b/a.py": b"HEAP = 1\r\nheaps = 'not heap'\r\n",
+        "b/latin.py": b"# -*- coding: latin-1 -*-\nheap\xe9 = 'heap \xff'\n",
+        "b/unicode.py": "h\u00e9ap = heap\u2028 heap\n# \u00c9t\u00e9 and \u00e9t\u00e9s\n".encode(),
+        "c.py": b"\0 heap \0heapify\0\n" + b"heap " + b"x" * 300_000 + b"\nno newline at the end: heap",
+        "d.txt": b"heap\n",
+        "site-packages/e.py": b"heap\n",
+    }
+    for name, data in files.items():
+        path = source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return source
+
+
+def naive(source, pattern):
+    """What grep would find: a line as `path:number`."""
+    found = set()
+    for path in source.rglob("*.py"):
+        if "site-packages" not in path.parts:
+            text = path.read_bytes().decode("utf-8", "replace")
+            for number, line in enumerate(text.split("\n"), 1):
+                if re.search(pattern, line, re.IGNORECASE):
+                    found.add(f"{path.relative_to(source).as_posix()}:{number}")
+    return found
+
+
+def answers(output):
+    """The places a search printed, by the title of the query."""
+    found = {}
+    for line in output.splitlines():
+        title = re.fullmatch(r"(\S+): ([\d,]+) lines in ([\d,]+) files, .* ms", line)
+        place = re.match(r"(\S+:\d+): ", line)
+        if title:
+            places = found.setdefault(title[1], [])
+            assert places == []
+        elif place:
+            places.append(place[1])
+    return found
+
+
+def expected_answers(source, words, beginnings):
+    by_word = {word: naive(source, rf"\b{word.lower()}\b") for word in words}
+    return {**by_word, **{f"{part}...": naive(source, rf"\b{part.lower()}") for part in beginnings}}
+
+
+def entries_written(done):
+    return int(re.findall(r"([\d,]+) entries,", done.stderr)[-1].replace(",", ""))
+
+
+def as_sets(found):
+    assert [len(set(places)) for places in found.values()] == [len(places) for places in found.values()]
+    return {title: set(places) for title, places in found.items()}
+
+
+WORDS = ["heap", "heapq", "Heapify", "heaps", "\u00e9t\u00e9", "absent"]
+BEGINNINGS = ["heap", "heapi", "H\u00e9", "absent"]
+QUERY = ["--max", "0", *WORDS, *(f"--prefix={beginning}" for beginning in BEGINNINGS)]
+
+
+def test_search_finds_what_a_naive_search_finds_and_builds_once(run, source):
+    expected = expected_answers(source, WORDS, BEGINNINGS)
+    assert len(expected["heap"]) > 5
+
+    first = run(SEARCH, "--source", source, *QUERY)
+    again = run(SEARCH, *QUERY)
+
+    assert expected == as_sets(answers(first.stdout))
+    assert "building" in first.stderr
+    assert answers(first.stdout) == answers(again.stdout)
+    assert "" == again.stderr
+
+
+def test_search_over_a_part_of_the_standard_library(run):
+    source = Path(json.__file__).parent
+    expected = expected_answers(source, ["decoder", "self"], ["scan"])
+
+    done = run(SEARCH, "--source", source, "--max=0", "decoder", "self", "--prefix=scan")
+
+    assert expected == as_sets(answers(done.stdout))
+    assert min(map(len, expected.values())) > 1
+
+
+def test_search_shows_progress_the_tree_and_the_line(run, source):
+    done = run(SEARCH, "--source", source, "--max=1", "heapify")
+
+    assert "a.py:2: from heapq import heapify as Heapify, heap\n... and 1 more" in done.stdout
+    assert re.search(r"^ +\d +1 +\d+ +0\.3 MB +0\.0 MB +\d+\.\d\d$", done.stdout, re.MULTILINE)
+    assert re.search(r"^6/6 files, 0\.3 MB, \d+ entries, [\d,]+ entries/s$", done.stderr, re.MULTILINE)
+    assert "\r" not in done.stderr
+
+
+def test_progress_goes_over_its_line_on_a_terminal(run, source):
+    ours, theirs = os.openpty()
+    try:
+        command = [sys.executable, SEARCH, "--source", source]
+        subprocess.run(command, cwd=run.here, stdout=subprocess.DEVNULL, stderr=theirs, check=True)
+        shown = os.read(ours, 1 << 16).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+    assert re.search(r"\r1/6 files, .*\r6/6 files, [^\n]* entries/s *\r\n$", shown, re.DOTALL)
+
+
+@pytest.mark.parametrize("files", [1, 2, 6])
+def test_killed_build_is_noticed_and_goes_on(run, source, files):
+    run("-c", KILL_IN_UPDATE, files, SEARCH, "--source", source, status=-signal.SIGKILL)
+    with lsmdbm.open(run.here / "stdlib-index") as db:
+        assert "meta/complete" not in db
+        assert files - 1 == len(db.range(prefix="doc/"))
+        assert len(db.range(prefix="word/")) > 0
+
+    done = run(SEARCH, "--source", source, *QUERY)
+
+    assert (files > 1) == (f"cut off behind {files - 1} files; going on" in done.stderr)
+    fresh = run(SEARCH, "--source", source, "--index", "fresh")
+    assert (files > 1) == (entries_written(done) < entries_written(fresh))
+    assert expected_answers(source, WORDS, BEGINNINGS) == as_sets(answers(done.stdout))
+
+
+def test_build_killed_before_its_marker_is_not_answered_from(run, source):
+    run("-c", KILL_IN_COMPACT, 0, SEARCH, "--source", source, status=-signal.SIGKILL)
+
+    done = run(SEARCH, "--source", source, *QUERY)
+
+    assert "cut off behind 6 files; going on" in done.stderr
+    assert expected_answers(source, WORDS, BEGINNINGS) == as_sets(answers(done.stdout))
+
+
+def test_killed_build_of_another_source_leaves_nothing_behind(run, source):
+    run("-c", KILL_IN_UPDATE, 3, SEARCH, "--source", source, status=-signal.SIGKILL)
+
+    done = run(SEARCH, "--source", source / "b", *QUERY)
+
+    assert "cut off" not in done.stderr
+    assert expected_answers(source / "b", WORDS, BEGINNINGS) == as_sets(answers(done.stdout))
+
+
+def test_search_keeps_an_index_of_something_else_unless_told_to_rebuild(run, source):
+    run(SEARCH, "--source", source)
+
+    refused = run(SEARCH, "--source", source / "b", status=1)
+    assert f"is an index of {str(source)!r}: name another --index, or say --rebuild" in refused.stderr
+
+    done = run(SEARCH, "--source", source / "b", "--rebuild", *QUERY)
+    assert expected_answers(source / "b", WORDS, BEGINNINGS) == as_sets(answers(done.stdout))
+
+
+def test_search_leaves_other_databases_and_files_alone(run, source):
+    with lsmdbm.open(run.here / "other", "c") as db:
+        db["mine"] = "yes"
+    (run.here / "file").write_text("mine")
+
+    for index, flags in [("other", ()), ("other", ("--rebuild",)), ("file", ()), ("file", ("--rebuild",))]:
+        refused = run(SEARCH, "--source", source, "--index", index, *flags, status=1)
+        assert re.fullmatch(r"search_source: (other|file)\b.*\n", refused.stderr)
+
+    assert "mine" == (run.here / "file").read_text()
+    with lsmdbm.open(run.here / "other") as db:
+        assert {b"mine": b"yes"} == dict(db)
+
+
+@pytest.mark.parametrize("arguments", [["--source", "absent"], ["--source", ".", "--index", "absent/index"]])
+def test_search_says_in_a_line_what_is_wrong(run, arguments):
+    done = run(SEARCH, *arguments, status=1)
+
+    assert re.fullmatch(r"search_source: .*\n", done.stderr)
+    assert "absent" in done.stderr or "no Python files" in done.stderr
+    assert [] == list(run.here.iterdir())
+
+
+def test_tour_prints_what_it_should(run):
+    assert TOUR == run(ROOT / "examples/tour.py").stdout
+    assert TOUR == run(ROOT / "examples/tour.py").stdout
+
+
+def test_tour_is_the_one_in_the_readme():
+    readme = (ROOT / "README.md").read_text("ascii")
+    tour = (ROOT / "examples/tour.py").read_text("ascii").partition("\n\n")[2]
+
+    assert f"```python\n{tour}```\n" in readme
+    assert f"```text\n{TOUR}```\n" in readme

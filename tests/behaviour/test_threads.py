@@ -1,0 +1,251 @@
+"""A handle may be used from any thread.
+
+The order in which threads come is not ours to choose.  What is checked holds in every order.
+"""
+
+import random
+import sys
+import threading
+
+import pytest
+
+import lsmdbm
+from lsmdbm.database import open_on
+from support.crash_storage import CrashStorage
+from support.layers import TINY
+
+THREADS = 4
+
+
+@pytest.fixture(autouse=True)
+def _switch_often():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.fixture(params=["all in memory", "tiny"])
+def db(request):
+    options = TINY if request.param == "tiny" else {}
+    with open_on(CrashStorage(), "/db", "c", 0o666, options) as database:
+        yield database
+
+
+@pytest.fixture
+def count(budget):
+    """How often each thread does what it does."""
+    return 100 if budget == "small" else 400
+
+
+def run(*jobs):
+    """Run each job in a thread of its own, all at once; raise what one of them raised."""
+    failures = []
+    start = threading.Barrier(len(jobs), timeout=60)
+
+    def guarded(job):
+        try:
+            start.wait()
+            job()
+        except BaseException as exc:
+            failures.append(exc)
+
+    threads = [threading.Thread(target=guarded, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def for_each(job):
+    """One job for each thread, given its number."""
+    return [lambda number=number: job(number) for number in range(THREADS)]
+
+
+def test_every_put_of_every_thread_is_there(db, count):
+    def put(number):
+        for step in range(count):
+            key = b"%d-%05d" % (number, step)
+            db[key] = key * 3
+            assert key * 3 == db[key]
+
+    run(*for_each(put))
+
+    keys = sorted(b"%d-%05d" % (number, step) for number in range(THREADS) for step in range(count))
+    assert [(key, key * 3) for key in keys] == list(db.items())
+    assert len(keys) == len(db)
+
+
+def test_an_iteration_beside_writers_sees_a_prefix_of_what_each_has_written(db, count):
+    done = threading.Event()
+
+    def write(number):
+        for step in range(count):
+            db[b"%d-%05d" % (number, step)] = b"%d" % step
+
+    def writers():
+        try:
+            run(*for_each(write))
+        finally:
+            done.set()
+
+    def read(reverse):
+        is_last = False
+        while not is_last:
+            is_last = done.is_set()
+            seen = [*(reversed(db.items()) if reverse else iter(db.items()))]
+            if reverse:
+                seen.reverse()
+            for number in range(THREADS):
+                own = [(key, value) for key, value in seen if key.startswith(b"%d-" % number)]
+                assert [(b"%d-%05d" % (number, step), b"%d" % step) for step in range(len(own))] == own
+            assert sorted(seen) == seen
+
+    run(writers, lambda: read(False), lambda: read(True))
+    assert THREADS * count == len(db)
+
+
+def test_a_batch_is_seen_whole_or_not_at_all(db, count):
+    done = threading.Event()
+
+    def write():
+        for step in range(count):
+            db.update((f"key{number}", str(step)) for number in range(20))
+        done.set()
+
+    def read():
+        while not done.is_set():
+            assert 1 >= len({*db.values()})
+
+    run(write, read, read)
+    assert {b"%d" % (count - 1)} == {*db.values()}
+
+
+def test_each_item_is_popped_by_one_thread(db, count):
+    db.update((b"%05d" % number, b"%d" % number) for number in range(count))
+    taken = [[] for _ in range(THREADS)]
+
+    def take(number):
+        while True:
+            try:
+                taken[number].append(db.popitem())
+            except KeyError:
+                return
+
+    run(*for_each(take))
+
+    assert [(b"%05d" % number, b"%d" % number) for number in range(count)] == sorted(sum(taken, []))
+    assert all(own == sorted(own) for own in taken)
+    assert not db
+
+
+def test_pop_and_setdefault_have_one_winner_for_each_key(db, count):
+    set_by, popped_by = [[] for _ in range(THREADS)], [[] for _ in range(THREADS)]
+    together = threading.Barrier(THREADS, timeout=60)
+
+    def contend(number):
+        mine = b"%d" % number
+        for step in range(count):
+            together.wait()
+            if mine == db.setdefault(b"%05d" % step, mine):
+                set_by[number].append(step)
+
+    def pop(number):
+        for step in range(count):
+            together.wait()
+            if db.pop(b"%05d" % step, None) is not None:
+                popped_by[number].append(step)
+
+    run(*for_each(contend))
+    assert list(range(count)) == sorted(sum(set_by, []))
+    run(*for_each(pop))
+    assert list(range(count)) == sorted(sum(popped_by, []))
+    assert {} == dict(db)
+
+
+def test_flush_compact_sync_and_count_may_come_from_any_thread(db, count, seed):
+    def care(number):
+        rng = random.Random(f"{seed} {number}")
+        for _ in range(count // 20):
+            rng.choice([db.flush, db.compact, db.sync, db.stats, lambda: len(db), lambda: bool(db)])()
+
+    def write(number):
+        rng = random.Random(f"{seed} writes {number}")
+        own = {}
+        for _ in range(count):
+            key = b"%d-%03d" % (number, rng.randrange(100))
+            if rng.random() < 0.3:
+                assert own.pop(key, None) == db.pop(key, None)
+            else:
+                own[key] = rng.randbytes(rng.randrange(40))
+                db[key] = own[key]
+            probe = b"%d-%03d" % (number, rng.randrange(100))
+            assert own.get(probe) == db.get(probe)
+        contents[number] = own
+
+    contents = {}
+    run(*for_each(care), *for_each(write))
+
+    expected = {key: value for own in contents.values() for key, value in own.items()}
+    assert expected == dict(db)
+    assert len(expected) == len(db)
+
+
+@pytest.mark.parametrize("flag", ["w", "r"])
+def test_all_threads_count_the_same(flag, count):
+    """Two threads that counted at once could both add what the log holds to what the tables hold."""
+    storage = CrashStorage()
+    with open_on(storage, "/db", "c", 0o666, {}) as db:
+        db.update((b"%05d" % number, b"v") for number in range(2000))
+        assert 2000 == len(db)
+        db.flush()
+        db.update((b"new%05d" % number, b"v") for number in range(20))
+
+    for _ in range(count // 4):
+        with open_on(storage, "/db", flag, 0o666, {}) as db:
+            lengths = []
+            run(*for_each(lambda number, db=db, lengths=lengths: lengths.extend([len(db), len(db)])))
+            assert {2020} == {*lengths}
+
+
+@pytest.mark.parametrize("flag", ["w", "r"])
+def test_who_uses_a_handle_while_another_thread_closes_it_gets_an_answer_or_closed_error(path, flag, count):
+    with lsmdbm.open(path, "c", **TINY) as db:
+        db.update((b"%05d" % number, b"v" * 50) for number in range(200))
+        db.flush()
+
+    for _ in range(10):
+        db = lsmdbm.open(path, flag, **TINY)
+        under_way = threading.Barrier(THREADS + 1, timeout=60)
+
+        def use(number, db=db, under_way=under_way):
+            for step in range(1 << 30):
+                if step == 3:
+                    under_way.wait()
+                try:
+                    answers = [db.get(b"%05d" % number), len(db), sum(1 for _ in db), next(iter(db.values()))]
+                except lsmdbm.ClosedError:
+                    return
+                assert [b"v" * 50, 200, 200, b"v" * 50] == answers
+
+        def close(db=db, under_way=under_way):
+            under_way.wait()
+            db.close()
+
+        run(close, *for_each(use))
+    with lsmdbm.open(path, "r") as db:
+        assert 200 == len(db)
+
+
+def test_handles_may_be_opened_and_closed_by_all_threads(path, count):
+    def work(number):
+        for step in range(count // 20):
+            with lsmdbm.open(path, "c", durability="none", timeout=0) as db:
+                db[f"{number}-{step}"] = "v"
+                assert b"v" == db[f"{number}-{step}"]
+
+    run(*for_each(work))
+    with lsmdbm.open(path) as db:
+        assert THREADS * (count // 20) == len(db)

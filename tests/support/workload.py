@@ -1,0 +1,288 @@
+"""A database on a CrashStorage that is written at random, and what a crash may leave of it.
+
+    session = Session(storage, rng)     opens "/db", creating it
+    session.run(60)                     operations of every kind, closing and opening included
+    session.close()
+    session.points                      one Point per call that changed something
+    recover(point, "torn", rng)         crash there, open, compare: a Session that goes on from what was left
+
+MODES are those of CrashStorage, and two more losses of power: "omit", which undoes one call that was not
+synced and keeps the others, and "alone", which keeps one and undoes the others.
+
+Rules
+  1. A History is the list of states, one per operation issued.  What a crash leaves must be one of them,
+     whole: not older than the floor of that kind of crash, not newer than the last operation issued.
+  2. The floors are the promises: a killed process keeps what had returned, power loss what had been synced,
+     each by the durability of the opening.
+  3. What survived a kill is not durable for that: the floor of the next power loss stays where it was.  What
+     survived a power loss is.
+
+Thread safety: none.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from lsmdbm._base.errors import NotFoundError
+from lsmdbm.database import Database, open_on
+from support import crash_storage
+from support.crash_storage import UNLINKS, WRITES, CrashStorage, Image
+
+PATH = "/db"
+KEYS = [b"key%02d" % number for number in range(24)]
+MODES = (*crash_storage.MODES, "omit", "alone")
+LEVELS = ("none", "process", "interval", "full")
+TINY: dict[str, Any] = {
+    "memtable_bytes": 1024,
+    "block_bytes": 64,
+    "cache_bytes": 1 << 20,
+    "compression": None,
+}
+CHANGES = WRITES | UNLINKS | {"fdatasync", "fsync", "sync", "sync_parent"}
+OPERATIONS = {"put": 40, "delete": 10, "batch": 10, "clear": 1, "flush": 3, "compact": 1, "sync": 4}
+OPERATIONS |= {"look": 4, "wait": 3, "reopen": 3, "begin anew": 1}
+
+State = dict[bytes, bytes]
+
+
+@dataclass
+class History:
+    """The states of a database, and how far back each kind of crash may take it."""
+
+    states: list[State] = field(default_factory=lambda: [{}])
+    killed: int = 0  # index of the oldest state that a kill may leave
+    powerless: int = 0  # the same for a loss of power
+
+    @property
+    def newest(self) -> int:
+        """Index of the last state issued."""
+        return len(self.states) - 1
+
+    def issue(self, state: State) -> None:
+        """Enter what an operation that begins now will lead to."""
+        self.states.append(state)
+
+    def promise(self, *, power: bool) -> None:
+        """Take note that everything issued survives a kill, and loss of power too if so."""
+        self.killed = self.newest
+        if power:
+            self.powerless = self.newest
+
+    def after(self, mode: str, index: int) -> History:
+        """Return the history of a database that came back from a crash with one of the states."""
+        powerless = min(self.powerless, index) if mode == "kill" else index
+        return History(self.states[: index + 1], index, powerless)
+
+
+class Point(NamedTuple):
+    """A moment at which the machine could have crashed."""
+
+    image: Image
+    history: History
+    newest: int  # the last state issued then
+    killed: int
+    powerless: int
+    is_born: bool  # whether there must be a database: creating it had returned, or something in it is durable
+    what: str
+
+    def states(self, mode: str) -> tuple[int, int]:
+        """Return the indexes of the oldest and the newest state that this crash may leave."""
+        return self.killed if mode == "kill" else self.powerless, self.newest
+
+    def crash(self, mode: str, rng: random.Random) -> CrashStorage:
+        """Return what this crash leaves."""
+        if mode not in ("omit", "alone"):
+            return self.image.crash(mode, rng)
+        pending = self.image.pending()
+        chosen = set(rng.sample(pending, min(1, len(pending))))
+        return self.image.crash_without(chosen if mode == "omit" else set(pending) - chosen)
+
+    def modes(self) -> tuple[str, ...]:
+        """Return the modes that may leave different things."""
+        return MODES if self.image.pending() else ("kill", "strict")
+
+
+class Session:
+    """One database under random operations.
+
+    Args:
+        storage: where it is.
+        rng: decides everything.
+        history: what it holds already.
+        odds: the share of calls of which `points` has a Point.
+        level: the durability of all openings; drawn for each if None.
+        lasts: whether there must be a database as soon as it is open.
+    """
+
+    def __init__(
+        self,
+        storage: CrashStorage,
+        rng: random.Random,
+        history: History | None = None,
+        *,
+        odds: float = 1.0,
+        level: str | None = None,
+        lasts: bool = True,
+    ) -> None:
+        self.storage = storage
+        self.history = history or History()
+        self.rng = rng
+        self.points: list[Point] = []
+        self.steps: list[str] = []
+        self._odds = odds
+        self._level = level
+        self._lasts = lasts
+        self._is_born = False
+        self._before = "nothing"
+        storage.on_call = self._look
+        self.open("c", level)
+
+    def point(self, what: str) -> Point:
+        """Return what can be lost and must not be lost now."""
+        history = self.history
+        is_born = self._is_born or history.powerless > 0
+        floors = history.newest, history.killed, history.powerless
+        return Point(self.storage.freeze(), history, *floors, is_born, what)
+
+    def _look(self, index: int, operation: str, path: str) -> None:
+        if self._before and self.rng.random() < self._odds:
+            self.points.append(self.point(f"{index - 1}: {self._before}"))
+        self._before = f"{operation} {path}" if operation in CHANGES else ""
+
+    def open(self, flag: str = "c", level: str | None = None) -> None:
+        """Open the database again; at any durability if none is given."""
+        self.level = level or self.rng.choice(LEVELS)
+        self._has_written = False
+        self._unsynced_since: float | None = None
+        if flag == "n":
+            self.history.issue({})
+        self.steps.append(f"open {flag} {self.level}")
+        self.db: Database = open_on(self.storage, PATH, flag, 0o666, {**TINY, "durability": self.level})
+        self._is_born = self._is_born or self._lasts
+        if flag == "n":
+            self.history.promise(power=True)
+
+    def close(self) -> None:
+        """Close the database: it keeps what its durability says."""
+        self.steps.append("close")
+        self.db.close()
+        self.history.promise(power=self.level != "none" and self._has_written)
+        self._look(self.storage.count, "", "")
+
+    def abandon(self) -> None:
+        """Give up a database whose process is dead, or is not looked at any more."""
+        self.storage.on_call = None
+        self.storage.dead = False
+        self.storage.heal()
+        self.db.close()
+
+    def run(self, count: int) -> None:
+        """Do so many operations."""
+        for name in self.rng.choices(list(OPERATIONS), list(OPERATIONS.values()), k=count):
+            self.step(name)
+
+    def step(self, name: str) -> None:
+        """Do one operation."""
+        rng, db = self.rng, self.db
+        self.steps.append(name)
+        if name == "put":
+            key, value = rng.choice(KEYS), self._value()
+            self._write({key: value})
+            db[key] = value
+            self._wrote()
+        elif name == "delete":
+            key = rng.choice(KEYS)
+            if key in self.state:
+                self._write({key: None})
+                del db[key]
+                self._wrote()
+        elif name == "batch":
+            changes = {key: rng.choice((None, self._value())) for key in rng.sample(KEYS, rng.randint(1, 6))}
+            self._write(changes)
+            db._store.batch(list(changes), list(changes.values()))
+            self._wrote()
+        elif name == "clear":
+            self.history.issue({})
+            db.clear()
+            self._wrote()
+        elif name == "sync":
+            db.sync()
+            self._unsynced_since = None
+            self.history.promise(power=True)
+        elif name == "look":
+            self.check()
+        elif name == "wait":
+            self.storage.advance(rng.choice((0.02, 0.06, 0.5, 1.1)))
+        elif name in ("reopen", "begin anew"):
+            self.close()
+            self.open("c" if name == "reopen" else "n", self._level)
+        else:
+            getattr(db, name)()
+
+    @property
+    def state(self) -> State:
+        """What the database must hold now."""
+        return self.history.states[-1]
+
+    def _value(self) -> bytes:
+        number = self.rng.randrange(1 << 40)  # so that a value tells which state it belongs to
+        return b"%d." % number * self.rng.choice((1, 1, 2, 5, 30))
+
+    def _write(self, changes: dict[bytes, bytes | None]) -> None:
+        state = {**self.state, **changes}
+        self.history.issue({key: value for key, value in state.items() if value is not None})
+
+    def _wrote(self) -> None:
+        self._has_written = True
+        if self.level == "none":
+            return
+        now = self.storage.monotonic()
+        since = now if self._unsynced_since is None else self._unsynced_since
+        is_due = self.level == "interval" and now - since >= 1.0
+        self._unsynced_since = None if is_due else since
+        self.history.promise(power=is_due or self.level == "full")
+
+    def check(self) -> None:
+        """Compare the database with its state, now and then by every way to read it."""
+        db, state = self.db, self.state
+        assert state == dict(db.items()), self.steps
+        if self.rng.random() < 0.7:
+            return
+        assert len(state) == len(db), self.steps
+        assert sorted(state, reverse=True) == list(reversed(db)), self.steps
+        assert [state.get(key) for key in KEYS] == [db.get(key) for key in KEYS], self.steps
+        assert db.stats().trouble is None, self.steps
+
+
+def recover(point: Point, mode: str, rng: random.Random) -> Session:
+    """Crash, open what is left, and return the session that goes on from it.
+
+    Raises:
+        AssertionError: it is none of the states that it may be.
+    """
+    storage = point.crash(mode, rng)
+    oldest, newest = point.states(mode)
+    states = point.history.states[: newest + 1]
+    if rng.random() < 0.3:
+        seen = read(storage)
+        assert seen in states[oldest:] or (seen is None and not point.is_born), point.what
+    history = History(states, oldest, point.powerless if mode == "kill" else oldest)
+    session = Session(storage, rng, history, lasts=point.is_born)
+    found = dict(session.db.items())
+    matching = [index for index in range(oldest, newest + 1) if states[index] == found]
+    assert matching, f"{point.what}: found {found}, none of states {oldest} to {newest}: {states[oldest:]}"
+    session.history = history.after(mode, matching[-1])
+    return session
+
+
+def read(storage: CrashStorage) -> State | None:
+    """Return what flag "r" sees, None if there is no database."""
+    try:
+        db = open_on(storage, PATH, "r", 0o666, {})
+    except NotFoundError:
+        return None
+    with db:
+        return dict(db.items())

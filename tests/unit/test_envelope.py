@@ -1,0 +1,196 @@
+"""Envelopes: compressed where it pays, checked before anything else."""
+
+import random
+import threading
+import tracemalloc
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lsmdbm._format import envelope
+from lsmdbm._format.coding import Malformed
+from lsmdbm._format.envelope import CRC_BYTES, WORTH, check, seal, unwrap, wrap
+from support.format import describe, flipped, place, seed_of, u8, u32, u64, with_crc
+
+SEED = seed_of(18, 7)
+RAW = b"red, green, " * 20
+FRAME = zstandard.ZstdCompressor(level=1).compress(RAW)
+MAGIC = bytes.fromhex("28b52ffd")
+
+
+def rle_frame(length, *, stated=None, window=None, dictionary=b""):
+    """Return a zstd frame of `length` times b"x" in one block, by hand."""
+    sizes = u64(length if stated is None else stated)
+    last_rle_block = 1 | 1 << 1 | length << 3
+    descriptor = 0xC0 | (0 if window else 0x20) | len(dictionary)  # 8 bytes of size, one segment if no window
+    return MAGIC + u8(descriptor) + (window or b"") + dictionary + sizes + u32(last_rle_block)[:3] + b"x"
+
+
+@pytest.mark.parametrize("raw", [b"", b"a", b"abc" * 4, RAW, bytes(100_000)], ids=describe)
+@pytest.mark.parametrize("level", [None, -7, 0, 1, 19])
+@pytest.mark.parametrize("offset", [0, 28, 1 << 40])
+def test_wrapped_bytes_are_unwrapped(raw, level, offset):
+    assert raw == unwrap(wrap(raw, level, SEED, offset), len(raw), SEED, offset)
+
+
+@pytest.mark.parametrize("raw", [b"", b"abc", RAW], ids=describe)
+def test_raw_envelope_is_the_bytes_and_their_checksum(raw):
+    assert with_crc(raw, place(18, 7, 28)) == wrap(raw, None, SEED, 28)
+
+
+def test_compressed_envelope_is_a_frame_and_its_checksum():
+    stored = wrap(RAW, 1, SEED, 28)
+
+    assert len(stored) < len(RAW)
+    assert with_crc(stored[:-CRC_BYTES], place(18, 7, 28)) == stored
+    assert (MAGIC, len(RAW)) == (stored[:4], zstandard.frame_content_size(stored[:-CRC_BYTES]))
+
+
+def test_frame_is_kept_only_where_it_saves_enough():
+    rng = random.Random(1)
+    tried = [rng.randbytes(200 - same) + bytes(same) for same in range(60)]
+    frames = [zstandard.ZstdCompressor(level=1).compress(raw) for raw in tried]
+    stored = [wrap(raw, 1, SEED, 0)[:-CRC_BYTES] for raw in tried]
+
+    assert {WORTH - 1, WORTH} <= {len(raw) - len(frame) for raw, frame in zip(tried, frames, strict=True)}
+    assert stored == [
+        frame if len(raw) - len(frame) >= WORTH else raw for raw, frame in zip(tried, frames, strict=True)
+    ]
+
+
+def test_what_is_longer_than_the_limit_is_neither_compressed_nor_expanded(monkeypatch):
+    monkeypatch.setattr(envelope, "MAX_COMPRESSED", len(RAW))
+    longer = RAW + b"."
+
+    assert len(wrap(RAW, 1, SEED, 0)) < len(RAW)
+    assert RAW == unwrap(wrap(RAW, 1, SEED, 0), len(RAW), SEED, 0)
+    assert longer + wrap(longer, 1, SEED, 0)[-CRC_BYTES:] == wrap(longer, 1, SEED, 0)
+    assert longer == unwrap(wrap(longer, 1, SEED, 0), len(longer), SEED, 0)
+    with pytest.raises(Malformed, match="cannot hold"):
+        unwrap(seal(zstandard.compress(longer), SEED, 0), len(longer), SEED, 0)
+
+
+@given(st.binary(max_size=300), st.sampled_from([None, 1]), st.integers(0, 2**32 - 1), st.integers(0, 2**63))
+def test_any_bytes_are_unwrapped(raw, level, seed, offset):
+    assert raw == unwrap(wrap(raw, level, seed, offset), len(raw), seed, offset)
+
+
+@pytest.mark.parametrize("level", [None, 1])
+@pytest.mark.parametrize(
+    ("seed", "offset"), [(SEED, 29), (SEED, 0), (seed_of(17, 7), 28), (seed_of(18, 8), 28)]
+)
+def test_envelope_in_another_place_is_malformed(level, seed, offset):
+    with pytest.raises(Malformed, match="checksum"):
+        unwrap(wrap(RAW, level, SEED, 28), len(RAW), seed, offset)
+
+
+@pytest.mark.parametrize("level", [None, 1])
+def test_every_wrong_bit_of_an_envelope_is_noticed(level):
+    for _, damaged in flipped(wrap(RAW, level, SEED, 28)):
+        with pytest.raises(Malformed, match="checksum"):
+            unwrap(damaged, len(RAW), SEED, 28)
+
+
+@pytest.mark.parametrize("level", [None, 1])
+def test_envelope_cut_anywhere_is_malformed(level):
+    stored = wrap(RAW, level, SEED, 28)
+    for length in range(len(stored)):
+        with pytest.raises(Malformed, match="checksum"):
+            unwrap(stored[:length], len(RAW), SEED, 28)
+
+
+def test_check_gives_the_body_as_it_is_stored():
+    assert FRAME == check(seal(FRAME, SEED, 28), SEED, 28)
+    with pytest.raises(Malformed, match="checksum"):
+        check(seal(FRAME, SEED, 28), SEED, 29)
+
+
+def test_frames_by_hand_are_frames():
+    assert b"x" * 1000 == unwrap(seal(rle_frame(1000), SEED, 0), 1000, SEED, 0)
+    assert b"x" * 1000 == unwrap(seal(rle_frame(1000, window=b"\x50"), SEED, 0), 1000, SEED, 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "raw_bytes", "reason"),
+    [
+        (b"abc", 2, "3 bytes cannot hold the 2"),
+        (b"abc", (32 << 20) + 1, "cannot hold"),
+        (b"abc", 4, "zstd"),
+        (b"", 1, "zstd"),
+        (FRAME, len(RAW) + 1, "zstd frame of 240 bytes where 241"),
+        (FRAME[:-1], len(RAW), "zstd: "),
+        (FRAME + b"\0", len(RAW), "zstd: "),
+        (FRAME + FRAME, len(RAW), "zstd: "),
+        (FRAME + FRAME, 2 * len(RAW), "zstd frame of 240 bytes"),
+        (bytes.fromhex("502a4d18 04000000 00000000") + FRAME, len(RAW), "zstd frame of 0 bytes"),
+        (
+            zstandard.ZstdCompressor(write_content_size=False).compress(RAW),
+            len(RAW),
+            "zstd frame of -1 bytes",
+        ),
+        (rle_frame(1000, stated=999), 999, "zstd: "),
+        (rle_frame(1000, stated=1001), 1001, "zstd: "),
+        (rle_frame(1000, dictionary=b"\x07"), 1000, "zstd: "),
+        (rle_frame(1000, window=b"\xf8")[:-1], 1000, "zstd: "),
+    ],
+    ids=describe,
+)
+def test_body_that_is_no_frame_of_the_stated_length_is_malformed(body, raw_bytes, reason):
+    with pytest.raises(Malformed, match=reason):
+        unwrap(seal(body, SEED, 0), raw_bytes, SEED, 0)
+
+
+@pytest.mark.parametrize("stated", [1 << 30, 1 << 50, 2**64 - 3])
+@pytest.mark.parametrize("raw_bytes", [1000, 32 << 20])
+def test_bomb_is_refused_before_memory_is_taken_for_it(stated, raw_bytes):
+    bomb = seal(rle_frame(1000, stated=stated), SEED, 0)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Malformed, match=f"zstd frame of {stated} bytes where {raw_bytes}"):
+            unwrap(bomb, raw_bytes, SEED, 0)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_nothing_is_expanded_before_the_checksum_held(monkeypatch):
+    class Refusing:
+        def decompress(self, *_, **__):
+            raise AssertionError("expanded")
+
+    monkeypatch.setattr(envelope, "_codecs", Refusing())
+    stored = seal(FRAME, SEED, 28)
+    with pytest.raises(Malformed, match="checksum"):
+        unwrap(stored, len(RAW), SEED, 0)
+    with pytest.raises(AssertionError, match="expanded"):
+        unwrap(stored, len(RAW), SEED, 28)
+
+
+def test_frame_that_gives_less_than_it_states_is_malformed(monkeypatch):
+    class Short:
+        def decompress(self, frame, *, allow_extra_data):
+            return zstandard.decompress(frame)[:-1]
+
+    monkeypatch.setattr(envelope, "_codecs", Short())
+    with pytest.raises(Malformed, match="gave 239 bytes, 240 expected"):
+        unwrap(seal(FRAME, SEED, 0), len(RAW), SEED, 0)
+
+
+def test_threads_wrap_and_unwrap_at_the_same_time():
+    failed = []
+
+    def work(number):
+        raw = b"%d " % number * 5000
+        for offset in range(50):
+            if raw != unwrap(wrap(raw, 1, SEED, offset), len(raw), SEED, offset):
+                failed.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [] == failed

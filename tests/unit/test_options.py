@@ -1,0 +1,99 @@
+import dataclasses
+
+import pytest
+
+from lsmdbm._base.options import BOUNDS, CHOICES, SECONDS, SHAPE, Options
+
+FIELDS = {field.name for field in dataclasses.fields(Options)}
+
+
+def test_every_option_is_checked_in_exactly_one_way():
+    names = [*CHOICES, *BOUNDS, *SECONDS]
+
+    assert sorted(FIELDS) == sorted(names)
+
+
+def test_defaults_are_valid():
+    assert Options() == Options.choose({})
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in CHOICES for value in CHOICES[name]])
+def test_every_choice_is_accepted(name, value):
+    assert value is getattr(Options(**{name: value}), name)
+
+
+@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("value", ["", "FULL", b"full", 0, 1, 2.0, [], object()])
+def test_what_is_no_choice_is_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=f"option {name}=.* must be one of"):
+        Options(**{name: value})
+
+
+def test_none_is_a_choice_only_where_it_is_listed():
+    for name, choices in CHOICES.items():
+        if None not in choices:
+            with pytest.raises(ValueError, match=name):
+                Options(**{name: None})
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [(name, *ends) for name, ends in BOUNDS.items()])
+def test_bounds_are_included_and_what_is_beyond_is_refused(name, low, high):
+    assert low == getattr(Options(**{name: low}), name)
+    assert high == getattr(Options(**{name: high}), name)
+    for value in (low - 1, high + 1):
+        with pytest.raises(ValueError, match=f"option {name}={value}: must be an int from {low} to {high}"):
+            Options(**{name: value})
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+@pytest.mark.parametrize("value", [True, 5.0, "5", None])
+def test_only_an_int_is_an_int(name, value):
+    with pytest.raises(ValueError, match=name):
+        Options(**{name: value})
+
+
+@pytest.mark.parametrize("name", SECONDS)
+def test_seconds_may_be_none_at_all_and_may_be_fractions(name):
+    for value in (0, 0.0, 0.25, 3600):
+        assert value == getattr(Options(**{name: value}), name)
+
+
+@pytest.mark.parametrize("name", SECONDS)
+@pytest.mark.parametrize("value", [-1, -0.001, float("inf"), float("nan"), True, "1", None])
+def test_seconds_are_finite_numbers_from_zero_up(name, value):
+    with pytest.raises(ValueError, match=f"option {name}=.* number of seconds"):
+        Options(**{name: value})
+
+
+def test_options_never_change():
+    options = Options()
+
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        options.block_bytes = 1
+
+
+def test_given_beats_remembered_beats_default():
+    options = Options.choose({"block_bytes": 64}, {"block_bytes": 128, "compression_level": 7})
+
+    assert (64, 7, Options().cache_bytes) == (
+        options.block_bytes,
+        options.compression_level,
+        options.cache_bytes,
+    )
+
+
+def test_an_unknown_name_is_a_type_error_as_for_any_function():
+    with pytest.raises(TypeError, match=r"open\(\) got an unexpected keyword argument 'blok_bytes'"):
+        Options.choose({"blok_bytes": 64})
+
+
+def test_remembered_values_are_checked_too():
+    with pytest.raises(ValueError, match="block_bytes"):
+        Options.choose({}, {"block_bytes": 0})
+
+
+def test_the_shape_of_a_database_can_be_remembered_and_chosen_again():
+    options = Options(block_bytes=64, compression=None, bloom_bits_per_key=0)
+
+    assert set(SHAPE) == set(options.shape())
+    assert options == Options.choose({}, options.shape())

@@ -1,0 +1,326 @@
+"""The reader: one moment of a database that somebody else may be writing, and nothing changed by looking."""
+
+import errno
+
+import pytest
+
+from lsmdbm._base.errors import ClosedError, CorruptionError, NotFoundError, error
+from lsmdbm._base.options import Options
+from lsmdbm._engine.reader import PASSES, SECONDS, Reader
+from support.crash_storage import READS, CrashStorage
+from support.engine import MODE, PATH, TINY, calls_since, close, entries, names, open_store
+
+
+@pytest.fixture
+def storage():
+    return CrashStorage()
+
+
+@pytest.fixture
+def store(storage):
+    """A writer; the readers of these tests take it for one in another process."""
+    store = open_store(storage)
+    yield store
+    storage.on_call = None
+    storage.heal()
+    close(storage, store)
+
+
+def reader_of(storage, **options):
+    return Reader(storage, storage.directory(PATH, MODE), Options(**{**TINY, **options}))
+
+
+def fill(store, count=60, mark=b""):
+    for key in range(count):
+        store.put(b"%03d" % key, mark + bytes(40))
+    return entries(store)
+
+
+# What is seen
+
+
+def test_tables_and_logs_are_seen(storage, store):
+    expected = fill(store)
+    store.flush()
+    store.put(b"new", b"value")
+    store.batch([b"000", b"001"], [None, b"changed"])
+    expected |= {b"new": b"value", b"001": b"changed"}
+    del expected[b"000"]
+    reader = reader_of(storage)
+
+    assert expected == entries(reader)
+    assert [expected.get(key) for key in (b"000", b"001", b"new")] == [
+        reader.get(key) for key in (b"000", b"001", b"new")
+    ]
+    assert len(expected) == reader.length()
+    assert (b"001", b"changed") == reader.first(None, None)
+    assert (b"new", b"value") == reader.first(None, None, reverse=True)
+    assert (b"001", b"") == reader.first(None, None, keys_only=True)
+    assert [b"new", b"059"] == [
+        key for keys, _ in reader.chunks(b"059", None, reverse=True) for key in keys[::-1]
+    ]
+
+
+def test_a_clear_in_the_log_hides_the_tables(storage, store):
+    fill(store)
+    store.flush()
+    store.clear()
+    killed = storage.crash("kill")
+    reader = reader_of(killed)
+
+    assert ({}, 0) == (entries(reader), reader.length())
+
+
+def test_figures_are_those_of_the_files(storage, store):
+    fill(store)
+    store.flush()
+    store.put(b"new", b"value")
+    expected, found = store.stats(), reader_of(storage).stats()
+
+    assert expected.levels == found.levels
+    assert (1, 1, 1, None) == (found.log_files, found.memtables, found.memtable_entries, found.trouble)
+
+
+def test_what_a_writer_holds_back_is_not_seen(storage):
+    store = open_store(storage, durability="none")
+    store.put(b"key", b"value")
+    assert {} == entries(reader_of(storage))
+    store.sync()
+    assert {b"key": b"value"} == entries(reader_of(storage))
+    close(storage, store)
+
+
+def test_without_a_database_nothing_is_found(storage):
+    storage.mkdir(PATH, 0o777)
+    with pytest.raises(NotFoundError, match=PATH):
+        reader_of(storage)
+    storage.plant(f"{PATH}/000001.man", b"cut off")
+    with pytest.raises(NotFoundError, match=PATH):
+        reader_of(storage)
+
+
+# What is not done
+
+
+def test_nothing_is_changed_by_reading(storage, store):
+    fill(store)
+    store.flush()
+    fill(store, 5)
+    before, start = storage.contents(PATH), storage.count
+    reader = reader_of(storage)
+    entries(reader)
+    reader.refresh()
+    reader.sync()
+    reader.length()
+    reader.stats()
+    reader.close()
+
+    assert before == storage.contents(PATH)
+    assert {name.partition(" ")[0] for name in calls_since(storage, start)} <= READS
+
+
+# One moment
+
+
+def test_a_reader_stays_at_its_moment_until_it_is_refreshed(storage, store):
+    old = fill(store)
+    reader = reader_of(storage)
+    store.put(b"new", b"value")
+    assert old == entries(reader)
+
+    reader.refresh()
+    assert {**old, b"new": b"value"} == entries(reader)
+
+
+def test_tables_that_the_writer_unlinked_can_be_read_on(storage, store):
+    old = fill(store)
+    store.flush()
+    reader = reader_of(storage, max_open_files=1)
+    tables = names(storage, "sst")
+    fill(store, mark=b"changed")
+    store.compact()
+
+    assert not set(tables) & set(names(storage))
+    assert old == entries(reader)
+    assert old == {key: reader.get(key) for key in old}
+
+
+def test_logs_that_the_writer_unlinked_can_be_read_on(storage, store):
+    old = fill(store, 5)
+    reader = reader_of(storage)
+    store.flush()
+
+    assert [] == names(storage, "wal")
+    assert old == entries(reader)
+
+
+def test_a_refresh_that_fails_leaves_the_old_moment(storage, store):
+    old = fill(store)
+    store.flush()
+    reader = reader_of(storage)
+    store.put(b"new", b"value")
+    storage.fault(storage.count + 2, errno.EIO)
+    with pytest.raises(error, match="Input/output error"):
+        reader.refresh()
+    assert old == entries(reader)
+    assert len(old) == reader.length()
+
+    storage.heal()
+    reader.refresh()
+    assert len(old) + 1 == reader.length()
+
+
+# A writer that is faster
+
+
+def at_call(storage, operation, action):
+    """Do something before the first call of this name, once."""
+
+    def look(index, name, path):
+        if name == operation:
+            storage.on_call = None
+            action()
+
+    storage.on_call = look
+
+
+@pytest.mark.parametrize("operation", ["listdir", "open", "size", "pread", "length"])
+def test_an_install_in_the_middle_makes_the_reader_begin_again(storage, store, operation):
+    expected = fill(store, 40)
+    store.flush()
+    expected |= fill(store, 40, b"changed")
+    at_call(storage, operation, store.compact)
+
+    assert expected == entries(reader_of(storage))
+
+
+def test_any_call_of_a_recovery_may_be_overtaken(storage, store):
+    """Whatever the writer does between two calls of the reader, that sees one state of the database."""
+    expected = fill(store, 40)
+    store.flush()
+    number = 0
+    while True:
+        store.put(b"key", b"%d" % number)
+        states = [entries(store), {**expected, b"key": b"x"}]
+        start = storage.count + number
+
+        def overtake(index, operation, path, start=start):
+            if index == start:
+                storage.on_call = None
+                store.put(b"key", b"x")
+                store.compact()
+
+        storage.on_call = overtake
+        reader = reader_of(storage)
+        if storage.on_call is not None:
+            break
+        assert entries(reader) in states
+        number += 1
+    assert number > 10
+
+
+def test_damage_is_believed_when_two_passes_agree(storage, store):
+    fill(store)
+    store.flush()
+    name = names(storage, "sst")[-1]
+    storage.plant(f"{PATH}/{name}", b"short")
+    start = storage.count
+    with pytest.raises(CorruptionError, match=name):
+        reader_of(storage)
+
+    assert 2 == sum(call == f"length {name}" for call in calls_since(storage, start))
+
+
+def test_damage_that_is_gone_at_the_second_look_was_none(storage, store):
+    fill(store)
+    store.flush()
+    name = names(storage, "sst")[-1]
+    whole = storage.contents(PATH)[name]
+    storage.plant(f"{PATH}/{name}", b"short")
+
+    def repair():
+        at_call(storage, "listdir", lambda: storage.plant(f"{PATH}/{name}", whole))
+
+    at_call(storage, "length", repair)
+    assert 60 == reader_of(storage).length()
+
+
+def test_damage_in_a_directory_that_keeps_changing_is_not_believed(storage, store):
+    """Each listing has another name in it, so that no two passes agree."""
+    fill(store)
+    store.flush()
+    storage.plant(f"{PATH}/{names(storage, 'sst')[-1]}", b"short")
+    passes = []
+
+    def change(index, operation, path):
+        if operation == "listdir":
+            passes.append(path)
+            storage.plant(f"{PATH}/note {len(passes)}", b"")
+
+    storage.on_call = change
+    with pytest.raises(error, match=f"{PATH}: changes too fast to be read") as caught:
+        reader_of(storage)
+    assert not isinstance(caught.value, CorruptionError)
+    assert PASSES == len(passes) // 2
+
+
+def test_after_a_time_the_last_word_is_told_as_it_is(storage, store):
+    fill(store)
+    store.flush()
+    storage.plant(f"{PATH}/{names(storage, 'sst')[-1]}", b"short")
+    passes = []
+
+    def change(index, operation, path):
+        if operation == "listdir":
+            passes.append(path)
+            storage.plant(f"{PATH}/note {len(passes)}", b"")
+            storage.advance(SECONDS / 8)
+
+    storage.on_call = change
+    with pytest.raises(CorruptionError, match="bytes long, the manifest says"):
+        reader_of(storage)
+    assert 2 < len(passes) < 20
+
+
+def test_an_error_of_the_system_is_told_at_once(storage, store):
+    fill(store)
+    storage.fault(storage.count + 3, errno.EACCES)
+    with pytest.raises(error, match="Permission denied"):
+        reader_of(storage)
+
+    assert 1 == len(storage.hits)
+
+
+# The end
+
+
+def test_a_closed_reader_answers_closed_error(storage, store):
+    fill(store)
+    store.flush()
+    reader = reader_of(storage)
+    view = reader.pin()
+    assert view is reader.pin()
+    reader.close()
+    reader.close()
+
+    for use in (
+        lambda: reader.get(b"001"),
+        reader.pin,
+        reader.length,
+        reader.stats,
+        reader.refresh,
+        lambda: reader.chunks(None, None),
+        lambda: reader.first(None, None),
+    ):
+        with pytest.raises(ClosedError, match="closed"):
+            use()
+
+
+def test_in_the_child_of_a_fork_a_reader_says_so(storage, store):
+    reader = reader_of(storage)
+    reader.die()
+    reader.die()
+
+    for use in (reader.pin, reader.refresh, lambda: reader.get(b"key")):
+        with pytest.raises(ClosedError, match="opened before a fork"):
+            use()

@@ -1,0 +1,229 @@
+import random
+import weakref
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lsmdbm._base.errors import error
+from lsmdbm._engine.version import Version
+from lsmdbm._format.manifest import MAX_LEVELS
+from support.stage import table_meta
+
+keys = st.binary(max_size=1)
+bounds = st.tuples(keys, keys).map(sorted)
+
+
+def level_of(first_number, borders):
+    """Return disjoint tables whose bounds are pairs of ascending borders."""
+    pairs = zip(borders[::2], borders[1::2], strict=False)
+    return tuple(table_meta(first_number + index, *pair) for index, pair in enumerate(pairs))
+
+
+@st.composite
+def versions(draw):
+    newest = tuple(
+        table_meta(100 + index, *pair) for index, pair in enumerate(draw(st.lists(bounds, max_size=6)))
+    )
+    deeper = [
+        level_of(1000 * (1 + index), sorted(borders))
+        for index, borders in enumerate(draw(st.lists(st.sets(keys, max_size=16), max_size=3)))
+    ]
+    return Version((newest, *deeper))
+
+
+A, B, C = table_meta(1, b"a", b"c"), table_meta(2, b"d", b"f"), table_meta(3, b"b", b"e")
+
+
+# Looking
+
+
+@given(versions(), bounds)
+def test_overlapping_is_what_a_look_at_every_table_finds(version, pair):
+    smallest, largest = pair
+    for number in range(6):
+        expected = tuple(
+            meta for meta in version.level(number) if meta.smallest <= largest and smallest <= meta.largest
+        )
+        assert expected == version.overlapping(number, smallest, largest)
+
+
+@given(versions(), st.none() | keys, st.none() | keys)
+def test_within_is_what_a_look_at_every_table_finds(version, start, stop):
+    for number in range(6):
+        expected = tuple(
+            meta
+            for meta in version.level(number)
+            if (start is None or meta.largest >= start) and (stop is None or meta.smallest < stop)
+        )
+        found = version.within(number, start, stop)
+        assert expected == found or (start is not None and stop is not None and start >= stop)
+        assert set(found) <= set(expected)
+
+
+@given(versions(), keys)
+def test_holds_below_is_what_a_look_at_every_table_finds(version, key):
+    for number in range(6):
+        expected = any(
+            meta.smallest <= key <= meta.largest
+            for deeper in range(number + 1, 6)
+            for meta in version.level(deeper)
+        )
+        assert expected == version.holds_below(number, key)
+
+
+def test_bounds_of_tables_are_both_in():
+    version = Version(((), (A, B)))
+
+    assert (A,) == version.overlapping(1, b"c", b"c")
+    assert () == version.overlapping(1, b"c\0", b"c~")
+    assert (A, B) == version.overlapping(1, b"c", b"d")
+    assert (B,) == version.overlapping(1, b"f", b"z")
+    assert () == version.overlapping(1, b"f\0", b"z")
+    assert [True, False, True] == [version.holds_below(0, key) for key in (b"c", b"c\0", b"d")]
+
+
+def test_stop_is_out_of_what_is_within():
+    version = Version(((C,), (A, B)))
+
+    assert (A,) == version.within(1, b"c", b"d")
+    assert (A, B) == version.within(1, b"c", b"d\0")
+    assert (B,) == version.within(1, b"c\0", None)
+    assert (A, B) == version.within(1, None, None)
+    assert () == version.within(0, b"e\0", None)
+    assert () == version.within(0, None, b"b")
+    assert (C,) == version.within(0, b"e", b"e\0")
+
+
+@given(versions())
+def test_tables_come_level_by_level_and_are_counted(version):
+    expected = [meta for number in range(6) for meta in version.level(number)]
+
+    assert expected == list(version)
+    assert len(expected) == len(version)
+    assert [sum(meta.file_bytes for meta in version.level(number)) for number in range(6)] == [
+        version.level_bytes(number) for number in range(6)
+    ]
+
+
+@given(versions(), st.binary(max_size=3))
+def test_a_point_read_walks_through_the_tables_whose_bounds_include_the_key(version, key):
+    expected = [meta for metas in version.levels for meta in metas if meta.smallest <= key <= meta.largest]
+
+    assert expected == version.candidates(key)
+
+
+def test_empty_version_holds_nothing():
+    version = Version()
+
+    assert ((), 0, [], [], False) == (
+        version.levels,
+        len(version),
+        list(version),
+        version.candidates(b""),
+        version.may_delete,
+    )
+    assert ((), (), 0, False) == (
+        version.level(0),
+        version.overlapping(1, b"", b"~"),
+        version.level_bytes(3),
+        version.holds_below(0, b""),
+    )
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_version_may_delete_if_any_table_has_tombstones(number):
+    levels = [(), (A,), (B,)]
+    assert not Version(tuple(levels)).may_delete
+    levels[number] = (table_meta(9, b"x", b"y", tombstones=1),)
+
+    assert Version(tuple(levels)).may_delete
+
+
+# Replacing
+
+
+def test_tables_added_to_level_0_are_newer_than_those_there():
+    version = Version().replace((), {0: [A]}).replace((), {0: [C, B]})
+
+    assert ((C, B, A),) == version.levels
+
+
+def test_tables_added_to_a_deeper_level_stand_in_key_order():
+    version = Version().replace((), {1: [B]}).replace((), {1: [A]})
+
+    assert ((), (A, B)) == version.levels
+
+
+def test_removed_tables_are_gone_and_the_others_keep_their_order():
+    version = Version(((A, B, C), (table_meta(4, b"a", b"b"), table_meta(5, b"c", b"d"))))
+    replaced = version.replace([B, version.level(1)[0]], {})
+
+    assert ((A, C), (version.level(1)[1],)) == replaced.levels
+
+
+def test_table_that_is_removed_and_added_moves():
+    version = Version((((C, A)), (B,)))
+    moved = version.replace([A], {1: [A]})
+
+    assert ((C,), (A, B)) == moved.levels
+
+
+def test_replacing_leaves_the_version_it_starts_from_as_it_was():
+    version = Version(((C,), (A, B)))
+    version.replace([A, C], {2: [table_meta(9, b"a", b"z")]})
+
+    assert ((C,), (A, B)) == version.levels
+    assert (A,) == version.overlapping(1, b"a", b"a")
+
+
+def test_empty_levels_are_kept_in_the_middle_and_dropped_at_the_end():
+    version = Version(((), (), (A,), ()))
+
+    assert ((), (), (A,)) == version.levels
+    assert () == version.replace([A], {}).levels
+    assert ((), (), (), (B,)) == version.replace([A], {3: [B]}).levels
+
+
+def test_last_level_is_allowed_and_one_more_is_refused():
+    deepest = Version().replace((), {MAX_LEVELS - 1: [A]})
+    assert MAX_LEVELS == len(deepest.levels)
+
+    with pytest.raises(error, match=f"at most {MAX_LEVELS} levels"):
+        deepest.replace((), {MAX_LEVELS: [B]})
+
+
+def test_any_replacements_keep_the_rules(seed):
+    """Level 0 by age, deeper levels by key, and exactly the tables that were added and not removed."""
+    rng = random.Random(f"{seed} version")
+    version, held, number = Version(), {}, 0
+    for _ in range(300):
+        removed = rng.sample(list(version), rng.randrange(len(version) + 1)) if rng.random() < 0.3 else []
+        for meta in removed:
+            del held[meta.number]
+        level, added = rng.randrange(4), []
+        for _ in range(rng.randrange(3)):
+            number += 1
+            borders = sorted((b"%d" % rng.randrange(1000), b"%d" % rng.randrange(1000)))
+            meta = table_meta(number, *borders)
+            if level == 0 or not Version(
+                ((), (*version.replace(removed, {}).level(level), *added))
+            ).overlapping(1, *borders):
+                added.insert(0, meta)
+                held[number] = level
+        version = version.replace(removed, {level: added})
+
+        assert held == {meta.number: n for n, metas in enumerate(version.levels) for meta in metas}
+        assert sorted((meta.number for meta in version.level(0)), reverse=True) == [
+            meta.number for meta in version.level(0)
+        ]
+        for deeper in version.levels[1:]:
+            assert sorted(deeper, key=lambda meta: meta.smallest) == list(deeper)
+
+
+def test_version_can_be_watched_for_its_end():
+    version = Version(((A,),))
+    watched = weakref.ref(version)
+    del version
+
+    assert watched() is None
