@@ -10,12 +10,9 @@ from lsmdbm._engine.names import MANIFEST, TABLE, WAL, file_name, numbers, parse
 from lsmdbm._format.manifest import decode
 from support.child import Child
 
+pytestmark = pytest.mark.usefixtures("no_syncs")
+
 TINY = {"memtable_bytes": 2048, "block_bytes": 64, "cache_bytes": 4096}
-
-
-@pytest.fixture(autouse=True)
-def _no_syncs(no_syncs):
-    pass
 
 
 def needed(path):

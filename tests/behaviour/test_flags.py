@@ -9,6 +9,8 @@ import pytest
 
 import lsmdbm
 
+pytestmark = pytest.mark.usefixtures("no_syncs")
+
 POSIX = os.name == "posix"
 
 

@@ -18,6 +18,8 @@ try:
 except ImportError:  # distributions keep the tests of Python in a package of their own
     mapping_tests = None
 
+pytestmark = pytest.mark.usefixtures("no_syncs")
+
 
 @pytest.fixture
 def abc(db):

@@ -13,6 +13,8 @@ import pytest
 
 import lsmdbm
 
+pytestmark = pytest.mark.usefixtures("no_syncs")
+
 OPTIONS = {"memtable_bytes": 128 << 10, "cache_bytes": 128 << 10, "compression": None}
 VALUE_BYTES, COUNT = 1000, 13_200
 DATA_BYTES = VALUE_BYTES * COUNT
@@ -38,11 +40,6 @@ def peak_below(bound):
     finally:
         tracemalloc.stop()
     assert peak - before < bound
-
-
-@pytest.fixture(autouse=True)
-def _no_syncs(no_syncs):
-    pass
 
 
 @pytest.fixture(scope="module")

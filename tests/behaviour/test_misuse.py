@@ -20,6 +20,8 @@ from lsmdbm._format.manifest import decode
 from lsmdbm._format.records import HEADER_BYTES
 from support.format import patched, seed_of, u32, u64, with_crc
 
+pytestmark = pytest.mark.usefixtures("no_syncs")
+
 CLOSED = "DBM object has already been closed"
 READ_ONLY = "The database is opened for reading only"
 

@@ -11,6 +11,8 @@ from lsmdbm.database import open_on
 from support.crash_storage import CrashStorage
 from support.layers import KEYS, SHAPES, shaped
 
+pytestmark = pytest.mark.usefixtures("no_syncs")
+
 HIGH = [b"\xff", b"\xff\x00", b"\xff\xff", b"\xff\xff\xff"]
 SMALL = [b"", b"\x00", b"a", b"a\x00", b"a\xfe", b"a\xff", b"a\xff\xff", b"ab", b"b", b"b\xff", *HIGH]
 

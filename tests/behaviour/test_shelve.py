@@ -8,6 +8,8 @@ import pytest
 
 import lsmdbm
 
+pytestmark = pytest.mark.usefixtures("no_syncs")
+
 OBJECTS = {
     "": None,
     "number": 12345678901234567890,

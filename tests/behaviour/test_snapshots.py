@@ -9,6 +9,8 @@ from lsmdbm.database import open_on
 from support.crash_storage import CrashStorage
 from support.layers import KEYS, SHAPES, TINY, shaped, write
 
+pytestmark = pytest.mark.usefixtures("no_syncs")
+
 
 def put(db, model, rng):
     db.update((key, b"overwritten") for key in KEYS)

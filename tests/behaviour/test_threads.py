@@ -14,6 +14,8 @@ from lsmdbm.database import open_on
 from support.crash_storage import CrashStorage
 from support.layers import TINY
 
+pytestmark = pytest.mark.usefixtures("no_syncs")
+
 THREADS = 4
 
 
