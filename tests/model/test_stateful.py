@@ -23,7 +23,7 @@ PATH = "/db"
 few_keys = st.sampled_from(
     [b"", b"\x00", b"a", b"a\x00", b"a\xff", b"ab", b"b", b"\xff", b"\xff\xff", b"k" * 300]
 )
-many_keys = st.integers(0, 299).map(lambda number: b"%03d" % number)
+many_keys = st.integers(0, 49).map(lambda number: b"%03d" % number)
 keys = few_keys | many_keys | st.binary(max_size=3)
 values = st.binary(max_size=20) | st.integers(0, 700).map(lambda size: b"v" * size)
 bounds = st.none() | keys
@@ -157,11 +157,16 @@ class DatabaseAndModel(RuleBasedStateMachine):
         self.model.update(pairs)
 
     @writable
-    @rule(seed=seeds, count=st.integers(1, 200), deletes=st.sampled_from([0.0, 0.2, 0.9]))
-    def write_many(self, seed, count, deletes):
+    @rule(
+        seed=seeds,
+        count=st.integers(1, 200),
+        spread=st.sampled_from([10, 50, 300]),
+        deletes=st.sampled_from([0.0, 0.2, 0.9]),
+    )
+    def write_many(self, seed, count, spread, deletes):
         rng, db = random.Random(seed), self.any_handle
         for _ in range(count):
-            key = b"%03d" % rng.randrange(300)
+            key = b"%03d" % rng.randrange(spread)
             if rng.random() < deletes:
                 assert self.model.get(key) == db.pop(key, None)
                 self.model.delete(key)
