@@ -19,7 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lsmdbm._base.errors import FailedError, error
-from lsmdbm._engine.jobs import Steps, Workshop, compact, flush
+from lsmdbm._engine.count import Survey
+from lsmdbm._engine.jobs import Steps, Workshop, after, compact, flush
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.picker import Plan, pick, pick_everything
 from lsmdbm._engine.version import Version
@@ -69,10 +70,20 @@ class Background:
         self.compacting: Job | None = None
         self.trouble: error | None = None
 
-    def start_flush(self, memtables: tuple[Memtable, ...]) -> None:
-        """Begin to flush sealed memtables, given newest first.  None may be under way."""
+    @property
+    def unfinished(self) -> set[int]:
+        """The numbers of the tables that are complete, and may be named by a manifest, but not installed."""
+        outputs = [job.outputs or () for job in (self.flushing, self.compacting) if job is not None]
+        return {meta.number for metas in outputs for meta in metas}
+
+    def start_flush(self, memtables: tuple[Memtable, ...], survey: Survey | None = None) -> None:
+        """Begin to flush sealed memtables, given newest first, after a survey.  None may be under way."""
         total = sum(memtable.charge for memtable in memtables)
-        self.flushing = Job(flush(memtables, self._workshop), total, memtables=memtables)
+        steps = flush(memtables, self._workshop)
+        if survey is not None:
+            total += survey.worth_bytes
+            steps = after(survey.steps, steps)
+        self.flushing = Job(steps, total, memtables=memtables)
 
     def start_compaction_of_everything(self) -> bool:
         """Drop the compaction under way and begin one that leaves a single level; False if there is one."""

@@ -1,75 +1,131 @@
 """Exact len() without a scan per call and without a read per write.
 
 Rules
-  1. `total` is the number of live keys in the tables and the memtables marked `counted`.  Those are
-     always the older ones: what is not counted yet is newer.
-  2. A call adds what the memtables since then changed: one look below them per key.  If they hold more
-     keys than it pays to look up, or nothing is known, the keys are counted by a key-only scan.
-  3. `tables_only` is the number of live keys in the tables alone, when it is known; it goes into the
-     manifest.
+  1. `Memtable.change` is by how many live keys a sealed memtable changes what is older than it; None
+     before somebody asked.  What is older never changes its content, so it holds for ever.
+  2. `View.table_keys` is the number of live keys in the tables alone, None while it is not known.  It goes
+     into every manifest.  With it, the length is a sum over the memtables.
+  3. What is not known is found out when it is asked for: by one look below for each key, or by a key-only
+     scan where that is cheaper.
+  4. A flush of memtables whose change is not known would lose `table_keys`.  It looks the keys up first,
+     in its slices, until that has cost as much as the scan it saves: whoever asks again and again never
+     waits for a scan, and whoever asked once pays at most for one more.  Where nobody ever asked, no key is
+     looked up.
 
-Thread safety: under the lock of the store.
+Thread safety: `census` may be called by any thread, on its own view; `Count` under the lock of the store.
+Source: rule 4 is the rule for renting or buying skis; Karlin, Manasse, Rudolph and Sleator (1988).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lsmdbm._base.errors import error
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.view import View
 
-LOOKUP_COST = 8  # a look below costs about as much as scanning this many keys
+LOOKUP_COST = 8  # a look below costs about as much as scanning this many keys,
+LOOKUP_ENTRIES = 4  # or as flushing this many entries
+FIRST_LOOKS = 256  # keys that an opening looks up in flushes though it was not asked, if another one was: a
+# program that opens the database anew for every write flushes a handful of them now and then
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Looks below the keys of a flush, to be done before it; each step yields what it is worth in bytes."""
+
+    worth_bytes: int
+    steps: Iterator[int]
 
 
 class Count:
-    """How many live keys there are.
+    """How much keeping the number of keys may cost.
 
     Args:
-        tables_only: what the manifest says, None if it does not know.
+        table_keys: what the manifest says, None if it does not know.
     """
 
-    __slots__ = ("tables_only", "total")
+    __slots__ = ("_looks",)
 
-    def __init__(self, tables_only: int | None) -> None:
-        self.tables_only = tables_only
-        self.total = tables_only
+    def __init__(self, table_keys: int | None) -> None:
+        # A database begins with a known number, 0; a larger one is known because somebody asked.
+        self._looks = min(FIRST_LOOKS, (table_keys or 0) // LOOKUP_COST)
 
-    def exact(self, view: View) -> int:
-        """Return the number of live keys in `view`, whose active memtable is empty."""
-        fresh = [memtable for memtable in view.sealed if not memtable.counted]
+    def asked(self, total: int) -> None:
+        """Take note that somebody wanted to know, and what the answer was."""
+        self._looks = total // LOOKUP_COST
+
+    def survey(self, view: View) -> Survey | None:
+        """Return what keeps the number through a flush of all memtables; None if it is not worth that."""
+        fresh = [memtable for memtable in view.sealed if memtable.change is None]
         keys = sum(map(len, fresh))
-        if self.total is None or LOOKUP_COST * keys > self.total:
-            self.total = sum(len(chunk[0]) for chunk in view.chunks(keys_only=True))
-        elif fresh:
-            self.total += _change(fresh, view)
-        for memtable in fresh:
-            memtable.counted = True
-        return self.total
-
-    def after_flush(self, remaining: tuple[Memtable, ...], flushed: tuple[Memtable, ...]) -> int | None:
-        """Return what `tables_only` will be once `flushed` are in tables and `remaining` are not."""
-        is_exact = all(memtable.counted for memtable in flushed)
-        return self.total if is_exact and not any(memtable.counted for memtable in remaining) else None
-
-    def flushed(self, remaining: tuple[Memtable, ...], flushed: tuple[Memtable, ...]) -> None:
-        """Follow a flush."""
-        self.tables_only = self.after_flush(remaining, flushed)
-        if not all(memtable.counted for memtable in flushed):  # the tables hold keys that were never counted
-            self.total = None
-            for memtable in remaining:
-                memtable.counted = False
-
-    def cleared(self) -> None:
-        """Follow a clear(): nothing is left."""
-        self.total = self.tables_only = 0
+        if view.table_keys is None or not 0 < keys <= self._looks:
+            return None
+        self._looks -= keys
+        worth = [_look_worth(memtable) * len(memtable) for memtable in fresh]
+        return Survey(sum(worth), _survey(view))
 
 
-def _change(fresh: list[Memtable], view: View) -> int:
-    """Return by how much the newer memtables change the number of live keys."""
-    older = View(Memtable(0), view.sealed[len(fresh) :], view.version, view.tables)
-    seen: set[bytes] = set()
-    change = 0
-    for memtable in fresh:  # newest first: the first word on a key is the last one
-        for key, value in memtable.entries.items():
-            if key not in seen:
-                seen.add(key)
-                change += (value is not None) - (older.get(key) is not None)
-    return change
+def after_flush(view: View, flushed: tuple[Memtable, ...]) -> int | None:
+    """Return `table_keys` of a view once these memtables, its oldest ones, are in tables."""
+    total = view.table_keys
+    for memtable in flushed:
+        if total is None or memtable.change is None:
+            return None
+        total += memtable.change
+    return total
+
+
+def census(view: View) -> tuple[int, int]:
+    """Return the number of live keys in the tables of a view alone, and in tables and sealed memtables.
+
+    Reads what is not known yet, and leaves it in the memtables: asked again, it is a sum.
+    """
+    table_keys = view.table_keys
+    if table_keys is None:
+        table_keys = _scan(view.below(len(view.sealed)))
+    total = table_keys
+    for depth in reversed(range(len(view.sealed))):  # oldest first
+        memtable = view.sealed[depth]
+        if memtable.change is None:
+            memtable.change = _change(view, depth, total)
+        total += memtable.change
+    return table_keys, total
+
+
+def _scan(view: View) -> int:
+    return sum(len(keys) for keys, _ in view.chunks(keys_only=True))
+
+
+def _change(view: View, depth: int, below: int) -> int:
+    """Return the change of one memtable, with so many live keys below it."""
+    memtable = view.sealed[depth]
+    if LOOKUP_COST * len(memtable) > below:
+        return _scan(view.below(depth)) - below
+    older = view.below(depth + 1)
+    return sum(_looked_up(older, keys, values) for keys, values in memtable.chunks(keys_only=True))
+
+
+def _looked_up(older: View, keys: list[bytes], values: list[bytes | None]) -> int:
+    live = sum(value is not None for value in values)
+    return live - sum(older.get(key) is not None for key in keys)
+
+
+def _look_worth(memtable: Memtable) -> int:
+    return LOOKUP_ENTRIES * memtable.charge // max(1, len(memtable))
+
+
+def _survey(view: View) -> Iterator[int]:
+    for depth in reversed(range(len(view.sealed))):
+        memtable = view.sealed[depth]
+        if memtable.change is not None:
+            continue
+        older, change, worth = view.below(depth + 1), 0, _look_worth(memtable)
+        try:
+            for keys, values in memtable.chunks(keys_only=True):
+                change += _looked_up(older, keys, values)
+                yield worth * len(keys)
+        except error:  # a damaged table below must not stop the flush of what is above it
+            return
+        memtable.change = change

@@ -149,6 +149,12 @@ def flush(memtables: Sequence[Memtable], workshop: Workshop) -> Steps:
         raise
 
 
+def after(first: Iterator[int], steps: Steps) -> Steps:
+    """Do one thing after another, as one job."""
+    yield from first
+    return (yield from steps)
+
+
 def compact(plan: Plan, version: Version, workshop: Workshop) -> Steps:
     """Merge the tables of a plan into tables of its level, in key order.
 

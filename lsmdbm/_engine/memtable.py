@@ -34,14 +34,14 @@ class Memtable:
         entries: what it starts with; for folding and recovery.
     """
 
-    __slots__ = ("_lock", "_order", "charge", "counted", "deletes", "entries", "first_seq", "last_seq")
+    __slots__ = ("_lock", "_order", "change", "charge", "deletes", "entries", "first_seq", "last_seq")
 
     def __init__(self, first_seq: int, entries: dict[bytes, bytes | None] | None = None) -> None:
         self.entries: dict[bytes, bytes | None] = {} if entries is None else entries
         self.first_seq = first_seq
         self.last_seq = first_seq - 1  # set by seal()
         self.charge = 0  # bytes of log records, as far as they count against memtable_bytes
-        self.counted = False  # see count.py
+        self.change: int | None = None  # see count.py; set once it is sealed
         self.deletes = False  # whether any value may be None
         self._order: SortedList[bytes] | None = None
         self._lock = threading.RLock()
@@ -98,7 +98,8 @@ class Memtable:
         folded = Memtable(older.first_seq, {**older.entries, **self.entries})
         folded.last_seq = self.last_seq
         folded.charge = self.charge + older.charge
-        folded.counted = self.counted
+        if self.change is not None and older.change is not None:
+            folded.change = self.change + older.change
         folded.deletes = self.deletes or older.deletes
         known = older.entries
         fresh = (key for key in self._sorted() if key not in known)
@@ -121,7 +122,7 @@ def fold_newest(sealed: tuple[Memtable, ...], flushing: int) -> tuple[Memtable, 
     place = 0
     while place + 1 < len(sealed) - flushing:
         newer, older = sealed[place : place + 2]
-        if newer.counted == older.counted and 2 * len(newer) >= len(older):
+        if (newer.change is None) == (older.change is None) and 2 * len(newer) >= len(older):
             sealed = (*sealed[:place], newer.fold(older), *sealed[place + 2 :])
         else:
             place += 1

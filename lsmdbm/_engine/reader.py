@@ -20,7 +20,8 @@ from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.errors import ClosedError, CorruptionError, NotFoundError, error
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, Storage
-from lsmdbm._engine.count import Count
+from lsmdbm._engine.count import census
+from lsmdbm._engine.edges import Edges, first_within
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.recovery import Recovered, recover
 from lsmdbm._engine.stats import Stats, Totals, gather
@@ -59,9 +60,9 @@ class Reader:
         recovered, tables = self._settled()
         version = tables.track(recovered.version)
         sealed = (recovered.memtable,) if recovered.memtable.entries else ()
-        self._count = Count(0 if recovered.is_cleared else recovered.manifest.live_count)
         self._log_files = len(recovered.logs)
-        self.view = View(Memtable(recovered.next_seq), sealed, version, tables)
+        self.view = View(Memtable(recovered.next_seq), sealed, version, tables, recovered.table_keys)
+        self._seen = self.view, Edges()
 
     def _settled(self) -> tuple[Recovered, Tables]:
         deadline = self._storage.monotonic() + SECONDS
@@ -105,12 +106,16 @@ class Reader:
         self, start: bytes | None, stop: bytes | None, *, reverse: bool = False, keys_only: bool = False
     ) -> tuple[bytes, bytes] | None:
         """Return the first entry of a range, the last one if `reverse`; None if there is none."""
-        return self.pin().first(start, stop, reverse=reverse, keys_only=keys_only)
+        self.pin()
+        view, edges = self._seen
+        return first_within(edges, view, start, stop, reverse=reverse, keys_only=keys_only)
 
     def length(self) -> int:
         """Return the exact number of keys."""
-        with self._count_lock:
-            return self._count.exact(self.pin())
+        with self._count_lock:  # of two threads that ask at once, one counts
+            view = self.pin()
+            view.table_keys, total = census(view)  # a memo: it was true all along
+            return total
 
     def sync(self) -> None:
         """Do nothing: nothing was written."""

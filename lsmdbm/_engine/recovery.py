@@ -60,6 +60,16 @@ class Recovered:
         return self.is_suspect or self.has_gap or ends_early or is_long
 
     @property
+    def is_unsettled(self) -> bool:
+        """Whether the first write of an opening has to install a new state before anything else."""
+        return self.must_flush or self.is_cleared
+
+    @property
+    def table_keys(self) -> int | None:
+        """The number of live keys in the tables, None if the manifest does not know it."""
+        return 0 if self.is_cleared else self.manifest.live_count
+
+    @property
     def prev(self) -> tuple[int, int, int]:
         """Number, end and last sequence of the log that the next one goes on from."""
         if not self.logs:

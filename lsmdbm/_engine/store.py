@@ -13,8 +13,8 @@ Rules
      (FailedError), and reads go on.
   4. The lock knows its owner: a signal handler or finalizer that runs inside a write of its own thread
      is refused, where a plain lock would wait for ever.
-  5. No key below `_floor` is live.  Whoever looks for the first key raises it, and a write below lowers it
-     beforehand: a queue does not walk over the tombstones of what was taken from it again and again.
+  5. Writes widen `_edges` before they are written: a queue does not walk over the tombstones of what was
+     taken from it again and again.
 
 Thread safety: every public method may be called from any thread.  `get` takes no lock.
 """
@@ -26,11 +26,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from lsmdbm._base.chunk import MAX_KEY_BYTES, Chunks
+from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.errors import ClosedError, FailedError, error
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File, Storage
 from lsmdbm._engine.background import Job
+from lsmdbm._engine.count import census
+from lsmdbm._engine.edges import Edges, first_within
 from lsmdbm._engine.install import synced
 from lsmdbm._engine.jobs import Workshop
 from lsmdbm._engine.names import Counter
@@ -50,7 +52,6 @@ SMALL_DEBT_BYTES = 1 << 20  # compactions up to this size are done when the firs
 # flush: a program that opens the database anew for every write never pays by the byte
 SLICE_BYTES = 1 << 20  # flush() and compact() let other threads in after this much work
 DURABILITIES = ("none", "process", "interval", "full")  # each promises what the ones before it do
-ABOVE_ALL = b"\xff" * (MAX_KEY_BYTES + 1)  # greater than every key
 
 
 class Store:
@@ -82,7 +83,7 @@ class Store:
         self._failure: FailedError | None = None
         self._why_closed: tuple[str, ...] = ()  # unless by close()
         self._is_closed = False
-        self._floor = b""  # rule 5
+        self._edges = Edges()  # rule 5
         self._ready = False  # rule 1
         self._quantum = min(QUANTUM, max(1, options.memtable_bytes // TURNS))
         self._room = self._quantum  # bytes of log until the next turn
@@ -118,8 +119,9 @@ class Store:
         """Return the entries with `start <= key < stop`, as of now, as a stream of chunks."""
         with self._exclusive():
             self._prepare_read()
-            view, start = self._tree.pin(), max(start or b"", self._floor)
-        return view.chunks(start or None, stop, reverse=reverse, keys_only=keys_only)
+            view = self._tree.pin()
+            start, stop = self._edges.narrowed(start, stop)
+        return view.chunks(start, stop, reverse=reverse, keys_only=keys_only)
 
     def first(
         self, start: bytes | None, stop: bytes | None, *, reverse: bool = False, keys_only: bool = False
@@ -127,17 +129,20 @@ class Store:
         """Return the first entry of a range, the last one if `reverse`; None if there is none."""
         with self._exclusive():
             self._prepare_read()
-            start = max(start or b"", self._floor)
-            found = self._tree.view.first(start or None, stop, reverse=reverse, keys_only=keys_only)
-            if not reverse and start == self._floor and (found is not None or stop is None):
-                self._floor = ABOVE_ALL if found is None else found[0]
-            return found
+            return first_within(
+                self._edges, self._tree.view, start, stop, reverse=reverse, keys_only=keys_only
+            )
 
     def length(self) -> int:
         """Return the exact number of keys."""
         with self._exclusive():
             self._prepare_read()
-            return self._tree.count.exact(self._tree.seal())
+            view = self._tree.pin()
+        table_keys, total = census(view)  # may read for long: others go on meanwhile
+        with self._exclusive():
+            if not self._is_closed:
+                self._tree.learn_count(view, table_keys, total)
+        return total
 
     def stats(self) -> Stats:
         """Return the figures of this moment."""
@@ -180,8 +185,7 @@ class Store:
         """Delete the smallest key and return its entry; None if there is none."""
         with self._exclusive():
             self._prepare_read()
-            found = self._tree.view.first(self._floor or None)
-            self._floor = ABOVE_ALL if found is None else found[0]
+            found = first_within(self._edges, self._tree.view)
             if found is not None:
                 self._delete(found[0])
         self._settle()
@@ -193,8 +197,7 @@ class Store:
             return
         with self._exclusive():
             self._prepare_write()
-            if self._floor:
-                self._floor = min(self._floor, *keys)
+            self._edges.widen_all(keys)
             self._ready = False
             length = self._wal.batch(keys, values)
             active = self._tree.view.active
@@ -223,8 +226,9 @@ class Store:
     def _put(self, key: bytes, value: bytes) -> None:
         if not self._ready:
             self._prepare_write()
-        if key < self._floor:
-            self._floor = key
+        edges = self._edges
+        if not edges.low <= key < edges.high:
+            edges.widen(key, key)
         self._ready = False
         wal = self._wal
         length = wal.put(key, value)
@@ -287,7 +291,7 @@ class Store:
 
     def _begin(self, recovered: Recovered) -> None:
         """Do what the first write of an opening owes to what recovery found."""
-        if recovered.must_flush or recovered.is_cleared:
+        if recovered.is_unsettled:
             with self._noting_failure():
                 if recovered.is_suspect:  # its opening may not have come to this, at creation the last step
                     synced(lambda: self._storage.sync_parent(self._directory.path))
@@ -481,6 +485,14 @@ class Store:
             target = self._wal.target()
             target.sync()
             self._wal.note_durable(target, mark=True)
+        if self._recovered is None or not self._recovered.is_unsettled:
+            self._remember_count()
+
+    def _remember_count(self) -> None:
+        try:
+            self._tree.remember_count()
+        except error:
+            pass  # nothing of what was written rests on it; the next opening counts again
 
     def _release(self) -> None:
         self._tree.let_go(*self._why_closed)

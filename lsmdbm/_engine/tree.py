@@ -10,7 +10,9 @@ Rules
   2. A result that is installed twice, because the first time was interrupted behind its commit point, does
      no harm: what is in the view already is left alone.
   3. A log is forgotten when an installed manifest holds its last sequence, a table when an installed
-     manifest no longer names it and no view needs it.
+     manifest no longer names it and no view needs it.  What a manifest says of the newest write in tables and
+     of the number of keys is taken from the view that its tables are taken from: an interruption may come
+     between an install and the view's moving over.
 
 Thread safety: under the lock of the store; `view` may be read by any thread.
 """
@@ -23,7 +25,7 @@ from typing import cast
 
 from lsmdbm._base.errors import error
 from lsmdbm._engine.background import Background, Job
-from lsmdbm._engine.count import Count
+from lsmdbm._engine.count import Count, after_flush
 from lsmdbm._engine.install import Installer
 from lsmdbm._engine.jobs import Workshop
 from lsmdbm._engine.memtable import Memtable, fold_newest
@@ -37,6 +39,7 @@ from lsmdbm._engine.wal import Wal
 from lsmdbm._format.manifest import TableMeta
 
 STALL_MEMTABLES = 4  # so many memtables of unflushed writes are taken while flushes fail
+WORTH_REMEMBERING = 4096  # keys in tables: to count so many again takes about as long as an install
 
 
 class Tree:
@@ -53,13 +56,14 @@ class Tree:
         self._wal = wal
         self._installer = Installer(workshop.directory, workshop.counter, recovered.manifest)
         self._totals = Totals()
-        self.count = Count(0 if recovered.is_cleared else recovered.manifest.live_count)
+        self.count = Count(recovered.table_keys)
         self.background = Background(
             workshop, lambda: self.view.version, self._install_flush, self._install_compaction
         )
         sealed = (recovered.memtable,) if recovered.memtable.entries else ()
         version = workshop.tables.track(recovered.version)
-        self.view = View(Memtable(recovered.next_seq), sealed, version, workshop.tables)
+        active = Memtable(recovered.next_seq)
+        self.view = View(active, sealed, version, workshop.tables, recovered.table_keys)
 
     # -- memory -------------------------------------------------------------------------------------
 
@@ -85,8 +89,7 @@ class Tree:
     def forget_everything(self) -> None:
         """Do to memory what a clear() does; `wal.seq` is the sequence of the clear itself."""
         version = self._workshop.tables.track(Version())
-        self.count.cleared()
-        self.view = View(Memtable(self._wal.seq + 1), (), version, self._workshop.tables)
+        self.view = View(Memtable(self._wal.seq + 1), (), version, self._workshop.tables, 0)
 
     def unflushed_bytes(self) -> int:
         """Return what is in memory and not being flushed yet, in bytes of log."""
@@ -118,11 +121,11 @@ class Tree:
         """Begin to flush all there is in memory, after the flush under way; False if there is nothing."""
         if self.background.flushing is not None:
             self.background.work(self.background.flushing)
-        sealed = self.seal().sealed
-        if not sealed:
+        view = self.seal()
+        if not view.sealed:
             return False
         self._wal.rotate()
-        self.background.start_flush(sealed)
+        self.background.start_flush(view.sealed, self.count.survey(view))
         return True
 
     def start_compaction(self) -> bool:
@@ -146,13 +149,13 @@ class Tree:
         if sealed[-len(memtables) :] != memtables:  # rule 2
             return
         version, remaining = self.view.version.replace((), {0: metas}), sealed[: -len(memtables)]
+        table_keys = after_flush(self.view, memtables)
 
         def move_over() -> None:
-            self.count.flushed(remaining, memtables)
-            self.view = self.view.with_version(self._workshop.tables.track(version), remaining)
+            tables = self._workshop.tables
+            self.view = self.view.with_version(tables.track(version), remaining, table_keys)
 
-        live_count = self.count.after_flush(remaining, memtables)
-        self._install(version, memtables[0].last_seq, live_count, move_over)
+        self._install(version, memtables[0].last_seq, table_keys, move_over)
         self._totals.flushes += 1
         self._totals.flushed_bytes += sum(meta.file_bytes for meta in metas)
 
@@ -162,9 +165,11 @@ class Tree:
         version = self.view.version.replace(plan.inputs, {plan.level: metas})
 
         def move_over() -> None:
-            self.view = self.view.with_version(self._workshop.tables.track(version), self.view.sealed)
+            view = self.view
+            tracked = self._workshop.tables.track(version)
+            self.view = view.with_version(tracked, view.sealed, view.table_keys)
 
-        self._install(version, self._installer.current.last_seq, self.count.tables_only, move_over)
+        self._install(version, self.view.flushed_seq, self.view.table_keys, move_over)
         if plan.is_move:
             self._totals.moves += 1
         else:
@@ -174,7 +179,19 @@ class Tree:
     def install_empty_memory(self) -> None:
         """Install that all there is stands in tables.  Requires empty memtables."""
         self._wal.rotate()
-        self._install(self.view.version, self._wal.seq - 1, self.count.tables_only, lambda: None)
+        self._install(self.view.version, self._wal.seq - 1, self.view.table_keys, lambda: None)
+
+    def learn_count(self, view: View, table_keys: int, total: int) -> None:
+        """Take note of what a census of a view found, which may be an older one."""
+        self.count.asked(total)
+        if view.flushed_seq == self.view.flushed_seq:
+            self.view = self.view.with_table_keys(table_keys)
+
+    def remember_count(self) -> None:
+        """Install how many keys the tables hold, if that was counted at a cost that an install pays back."""
+        view = self.view
+        if self._installer.current.live_count is None and (view.table_keys or 0) >= WORTH_REMEMBERING:
+            self._install(view.version, view.flushed_seq, view.table_keys, lambda: None)
 
     def _install(
         self, version: Version, last_seq: int, live_count: int | None, move_over: Callable[[], None]
@@ -189,7 +206,7 @@ class Tree:
             shape=self._workshop.options.shape(),
         )
         tables = self._workshop.tables
-        kept = {meta.number for meta in version}
+        kept = {meta.number for meta in version} | self.background.unfinished
 
         def follow() -> None:
             move_over()

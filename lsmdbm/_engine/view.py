@@ -5,6 +5,8 @@ Rules
   2. Whoever holds a View keeps its tables on disk.
   3. A View taken for a range has an empty active memtable: taking it seals what was active, so that
      nothing below the read moves.
+  4. Everything up to `flushed_seq` is in the tables, and nothing else; `table_keys` counts their live keys,
+     None if that is not known.  With the tables it moves in one step.
 
 Thread safety: immutable but for the active memtable, of which `get` only looks up single keys.
 """
@@ -29,16 +31,27 @@ AFTER_FORK = "The database was opened before a fork: open it again in the child"
 class View:
     """The state of the store as one read sees it."""
 
-    __slots__ = ("_reader", "active", "sealed", "tables", "version")
+    __slots__ = ("_reader", "active", "sealed", "table_keys", "tables", "version")
 
     def __init__(
-        self, active: Memtable, sealed: tuple[Memtable, ...], version: Version, tables: Tables
+        self,
+        active: Memtable,
+        sealed: tuple[Memtable, ...],
+        version: Version,
+        tables: Tables,
+        table_keys: int | None = None,
     ) -> None:
         self.active = active
         self.sealed = sealed
         self.version = version
         self.tables = tables
+        self.table_keys = table_keys
         self._reader = tables.reader
+
+    @property
+    def flushed_seq(self) -> int:
+        """The sequence of the newest write that is in the tables."""
+        return (self.sealed[-1] if self.sealed else self.active).first_seq - 1
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of `key`, None if there is none.
@@ -79,6 +92,8 @@ class View:
 
         Memory: a few blocks per level, however long the range is.
         """
+        if start is not None and stop is not None and start >= stop:
+            return iter(())
         memtables = [memtable for memtable in (self.active, *self.sealed) if memtable.entries]
         sources = [
             memtable.chunks(start, stop, reverse=reverse, keys_only=keys_only) for memtable in memtables
@@ -127,13 +142,21 @@ class View:
             for problem in self._reader(meta).problems():
                 raise problem
 
+    def below(self, depth: int) -> View:
+        """Return what the sealed memtables from `depth` on and the tables say: nothing that still grows."""
+        return View(Memtable(0), self.sealed[depth:], self.version, self.tables, self.table_keys)
+
     def with_active(self, active: Memtable, sealed: tuple[Memtable, ...]) -> View:
         """Return this view with other memtables."""
-        return View(active, sealed, self.version, self.tables)
+        return View(active, sealed, self.version, self.tables, self.table_keys)
 
-    def with_version(self, version: Version, sealed: tuple[Memtable, ...]) -> View:
+    def with_version(self, version: Version, sealed: tuple[Memtable, ...], table_keys: int | None) -> View:
         """Return this view with another version, and the sealed memtables that it does not hold."""
-        return View(self.active, sealed, version, self.tables)
+        return View(self.active, sealed, version, self.tables, table_keys)
+
+    def with_table_keys(self, table_keys: int) -> View:
+        """Return this view, whose tables have been counted."""
+        return View(self.active, self.sealed, self.version, self.tables, table_keys)
 
 
 class GoneView:

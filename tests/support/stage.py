@@ -164,9 +164,9 @@ class Stage:
         """Return the plan that merges runs, given newest first, into a level."""
         return Plan(level, tuple(map(tuple, runs)))
 
-    def view(self, *sealed: Memtable, active: Entries | None = None) -> View:
+    def view(self, *sealed: Memtable, active: Entries | None = None, table_keys: int | None = None) -> View:
         """Return a view of the current version and these sealed memtables, newest first."""
-        return View(memtable(active or {}), sealed, self.version, self.tables)
+        return View(memtable(active or {}), sealed, self.version, self.tables, table_keys)
 
     def layers(self) -> list[Entries]:
         """Return the contents of the tables made by add(), newest first."""

@@ -262,12 +262,14 @@ def test_fold_may_delete_as_soon_as_a_part_may(newer, older):
     assert not memtable({b"a": b"1"}).fold(memtable({b"b": b"2"})).deletes
 
 
-@pytest.mark.parametrize("counted", [False, True])
-def test_fold_is_counted_as_its_parts_are(counted):
-    older, newer = memtable({b"a": b"1"}), memtable({b"b": b"2"})
-    older.counted = newer.counted = counted
+@pytest.mark.parametrize(
+    ("newer", "older", "both"), [(2, -3, -1), (0, 0, 0), (None, 1, None), (1, None, None), (None, None, None)]
+)
+def test_fold_changes_the_count_as_its_parts_do(newer, older, both):
+    parts = memtable({b"a": b"1"}), memtable({b"b": b"2"})
+    parts[0].change, parts[1].change = newer, older
 
-    assert counted == newer.fold(older).counted
+    assert both == parts[0].fold(parts[1]).change
 
 
 @pytest.fixture
@@ -305,7 +307,7 @@ def test_ten_thousand_puts_and_lens_in_turns_leave_few_memtables(folding):
     for number in range(10_000):
         sealed = seal_one(sealed, number)
         for one in sealed:
-            one.counted = True
+            one.change = 1
         assert len(sealed) <= 15
 
     assert 10_000 == len(merged(one.entries for one in sealed))
@@ -331,7 +333,7 @@ def test_any_seals_leave_few_memtables_that_say_the_same(seed):
                 flushing = 0 if flushing else len(sealed)
             elif step == 1:
                 for one in sealed:
-                    one.counted = True
+                    one.change = 1
 
         assert merged(layers) == merged(one.entries for one in sealed), f"seed {seed}"
         assert live(layers) == live(one.entries for one in sealed), f"seed {seed}"
@@ -351,7 +353,7 @@ def test_memtables_that_are_being_flushed_stay_the_very_same():
 
 def test_counted_and_not_counted_memtables_stay_apart():
     counted, fresh = memtable({b"a": b"1"}), memtable({b"b": b"2"})
-    counted.counted = True
+    counted.change = 1
 
     assert (fresh, counted) == fold_newest((fresh, counted), 0)
 

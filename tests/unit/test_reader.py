@@ -71,6 +71,23 @@ def test_a_clear_in_the_log_hides_the_tables(storage, store):
     assert ({}, 0) == (entries(reader), reader.length())
 
 
+def test_tombstones_in_front_are_walked_over_once(storage, store):
+    fill(store, 400)
+    store.flush()
+    for key in range(300):
+        store.take(b"%03d" % key)
+    store.flush()
+    reader = reader_of(storage, cache_bytes=0)
+    reads = []
+    for _ in range(3):
+        before = storage.count
+        assert b"300" == reader.first(None, None, keys_only=True)[0]
+        reads.append(storage.count - before)
+
+    assert reads[0] > reads[1] + 20
+    assert reads[1] == reads[2]
+
+
 def test_figures_are_those_of_the_files(storage, store):
     fill(store)
     store.flush()

@@ -12,6 +12,7 @@ import pytest
 
 from lsmdbm._base.errors import ClosedError, CorruptionError, FailedError, error
 from lsmdbm._engine import store as store_module
+from lsmdbm._engine import tree as tree_module
 from lsmdbm._engine import wal as wal_module
 from lsmdbm._engine.recovery import CHAIN_LOGS
 from lsmdbm._engine.tree import STALL_MEMTABLES
@@ -216,6 +217,72 @@ def test_length_is_exact(store):
     store.flush()
     store.batch([b"0002", b"other"], [None, b"value"])
     assert 60 == store.length()
+
+
+def test_length_found_by_a_scan_is_known_to_the_next_opening(storage, opened, monkeypatch):
+    monkeypatch.setattr(tree_module, "WORTH_REMEMBERING", 50)
+    store = opened()
+    fill(store)
+    store.flush()
+    assert None is current(storage).live_count
+    assert 60 == store.length()
+    close(storage, store)
+    assert 60 == current(storage).live_count
+    before = storage.count
+
+    store = opened("w")
+    assert 60 == store.length()
+    assert [] == [call for call in calls_since(storage, before) if call.startswith("open") and ".sst" in call]
+
+
+def test_closing_writes_no_count_that_costs_less_than_writing_it(storage, opened):
+    store = opened()
+    fill(store)
+    store.flush()
+    close(storage, store)
+    before = storage.contents(PATH)
+    store = opened("w")
+    assert 60 == store.length() < tree_module.WORTH_REMEMBERING
+    close(storage, store)
+
+    assert {**before, "LOCK": None} == {**storage.contents(PATH), "LOCK": None}
+
+
+@pytest.mark.parametrize("kind", ["ENOSPC", "EIO"])
+def test_count_that_cannot_be_written_is_given_up(storage, opened, monkeypatch, kind):
+    monkeypatch.setattr(tree_module, "WORTH_REMEMBERING", 50)
+    store = opened()
+    expected = fill(store)
+    store.flush()
+    store.length()
+    storage.fault(storage.count, getattr(errno, kind), sticky=True)
+    close(storage, store)
+    storage.heal()
+
+    assert (expected, 60) == (entries(opened()), opened().length())
+
+
+@pytest.mark.parametrize("is_stack", [False, True])
+def test_taken_entries_at_an_end_are_walked_over_once(storage, opened, is_stack):
+    """Their tombstones are in tables, without a cache: every block of them costs a read."""
+    store = opened(cache_bytes=0, block_bytes=64, memtable_bytes=1 << 20)
+    fill(store, 400)
+    store.flush()
+    for number in range(300):
+        store.take(b"%04d" % (399 - number if is_stack else number))
+    store.flush()
+    reads = []
+    for _ in range(4):
+        before = storage.count
+        assert (b"0099" if is_stack else b"0300") == store.first(None, None, reverse=is_stack)[0]
+        assert 100 == sum(len(keys) for keys, _ in store.chunks(None, None, reverse=is_stack, keys_only=True))
+        reads.append(storage.count - before)
+    store.put(b"9999" if is_stack else b"", b"new")
+    store.take(b"9999" if is_stack else b"")
+    assert (b"0099" if is_stack else b"0300") == store.first(None, None, reverse=is_stack)[0]
+
+    assert reads[0] > reads[1] + 20
+    assert reads[1] == reads[2] == reads[3]
 
 
 def test_figures_tell_what_was_done(store):
@@ -593,8 +660,11 @@ STRIDES = {"small": 6, "default": 6, "crash": 1, "long": 1}
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("durability", ["none", "process", "full"])
 @pytest.mark.parametrize("name", INTERRUPTED)
-def test_a_call_interrupted_anywhere_took_effect_wholly_or_not_at_all(seed, budget, name, durability):
+def test_a_call_interrupted_anywhere_took_effect_wholly_or_not_at_all(
+    monkeypatch, seed, budget, name, durability
+):
     """And leaves a store that works on: what it says afterwards is what the next opening finds."""
+    monkeypatch.setattr(tree_module, "WORTH_REMEMBERING", 1)  # close() installs too
     stride = STRIDES[budget]
     number = random.Random(f"{seed} {name} {durability}").randrange(stride)
     tried = 0

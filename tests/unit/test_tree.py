@@ -1,20 +1,23 @@
 """The tree: seal, flush, compact, install and collect, through a log and a recovered state of its own."""
 
 import errno
+import random
 
 import pytest
 
 from lsmdbm._base.errors import ClosedError, error
 from lsmdbm._base.options import Options
+from lsmdbm._engine import tree
+from lsmdbm._engine.count import census
 from lsmdbm._engine.jobs import Workshop
-from lsmdbm._engine.names import MANIFEST, TABLE, WAL, Counter
+from lsmdbm._engine.names import MANIFEST, TABLE, WAL, Counter, file_name
 from lsmdbm._engine.picker import Limits
 from lsmdbm._engine.recovery import recover
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.tree import STALL_MEMTABLES, Tree
 from lsmdbm._engine.wal import Wal
 from support.crash_storage import CrashStorage
-from support.engine import MODE, PATH, close, current, names, open_store
+from support.engine import MODE, PATH, close, current, entries, names, open_store
 
 LIMIT = 1024
 
@@ -218,7 +221,7 @@ def test_forget_everything_hides_tables_and_memory(machine):
     machine.tree.forget_everything()
 
     assert [] == machine.keys()
-    assert 0 == machine.tree.count.total
+    assert 0 == machine.tree.view.table_keys
     assert machine.tree.has_much_on_disk()
 
 
@@ -291,3 +294,134 @@ def test_stats_count_what_was_written(machine):
     assert machine.wal.written_bytes == stats.written_bytes > 0
     assert stats.file_bytes == stats.flushed_bytes > 0
     assert "gone" == machine.tree.stats(error("gone")).trouble
+
+
+# What comes between an install and the view's moving over
+
+
+class Interrupt(BaseException):
+    pass
+
+
+def interrupt_once(installer, monkeypatch):
+    """Let the next install end behind its commit point, before the view moves over."""
+
+    def install(state, move_over):
+        monkeypatch.setattr(installer, "install", whole)
+
+        def interrupted():
+            raise Interrupt
+
+        whole(state, interrupted)
+
+    whole = installer.install
+    monkeypatch.setattr(installer, "install", install)
+
+
+def live_files(machine):
+    """What the newest manifest names, and whether all of it is there."""
+    manifest = current(machine.storage)
+    tables = [file_name(meta.number, TABLE) for level in manifest.levels for meta in level]
+    return manifest, set(tables) <= set(names(machine.storage, TABLE))
+
+
+def reopened(machine):
+    store = open_store(machine.storage.crash("kill", random.Random(0)))
+    return entries(store)
+
+
+@pytest.mark.parametrize("first", ["compaction", "flush"])
+def test_an_install_after_an_interrupted_one_loses_nothing(machine, monkeypatch, first):
+    """The manifest of the interrupted install named its outputs and the newest write in them.  The next one,
+    of another job, took the tables from the view and the sequence from that manifest, and unlinked what
+    only that manifest named, though the interrupted job would be installed again."""
+    for key in (b"a", b"b"):
+        machine.put(key, b"old")
+        machine.flush()
+    machine.put(b"c")
+    machine.tree.start_flush()
+    machine.tree.start_compaction()
+    background = machine.tree.background
+    jobs = [background.flushing, background.compacting]
+    interrupt_once(machine.tree._installer, monkeypatch)
+    for job in jobs if first == "flush" else reversed(jobs):
+        try:
+            background.work(job)
+        except Interrupt:
+            pass
+        manifest, are_there = live_files(machine)
+        assert are_there
+        assert {b"a": b"old", b"b": b"old", b"c": b"v"} == reopened(machine)
+    for job in jobs:
+        if job in (background.flushing, background.compacting):
+            background.work(job)
+
+    assert live_files(machine)[1]
+    assert [b"a", b"b", b"c"] == machine.keys()
+    assert {b"a": b"old", b"b": b"old", b"c": b"v"} == reopened(machine)
+
+
+def test_count_is_not_changed_twice_by_an_install_that_is_repeated(machine, monkeypatch):
+    machine.put(b"a")
+    view = machine.tree.seal()
+    machine.tree.learn_count(view, *census(view))
+    machine.tree.start_flush()
+    job = machine.tree.background.flushing
+    interrupt_once(machine.tree._installer, monkeypatch)
+    with pytest.raises(Interrupt):
+        machine.tree.background.work(job)
+    machine.tree.background.work(job)
+
+    assert (1, 1) == (machine.tree.view.table_keys, current(machine.storage).live_count)
+
+
+# The count
+
+
+def counted(machine):
+    view = machine.tree.pin()
+    found = census(view)
+    machine.tree.learn_count(view, *found)
+    return found[1]
+
+
+def test_census_that_a_flush_overtook_is_not_believed(machine):
+    machine.put(b"a")
+    view = machine.tree.pin()
+    machine.flush()
+    machine.tree.learn_count(view, *census(view))
+
+    assert None is machine.tree.view.table_keys
+    assert 1 == counted(machine)
+
+
+def test_flush_keeps_the_count_of_a_tree_that_is_asked_for_it(machine):
+    for number in range(64):
+        machine.put(b"%d" % number)
+    machine.flush()
+    assert 64 == counted(machine)
+    machine.put(b"0", None)
+    machine.put(b"new")
+    machine.put(b"1")
+    machine.flush()
+
+    assert (64, 64) == (machine.tree.view.table_keys, current(machine.storage).live_count)
+
+
+def test_count_is_remembered_where_it_was_dear(machine, monkeypatch):
+    for number in range(8):
+        machine.put(b"%d" % number)
+    machine.flush()
+    machine.tree.remember_count()
+    assert None is current(machine.storage).live_count  # nobody has counted
+    assert 8 == counted(machine)
+    machine.tree.remember_count()
+    assert None is current(machine.storage).live_count  # as quick as an install
+    monkeypatch.setattr(tree, "WORTH_REMEMBERING", 8)
+    before = current(machine.storage)
+    machine.tree.remember_count()
+    after = current(machine.storage)
+    machine.tree.remember_count()
+
+    assert (before.levels, before.last_seq, 8) == (after.levels, after.last_seq, after.live_count)
+    assert after == current(machine.storage)

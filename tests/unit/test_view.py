@@ -321,9 +321,11 @@ def test_view_with_other_memtables_or_another_version_keeps_the_rest():
     assert before is other.version
 
     stage.add(0, {b"b": b"2"})
-    flushed = other.with_version(stage.version, ())
+    flushed = other.with_version(stage.version, (), 2)
     assert [(b"a", b"1"), (b"b", b"2"), (b"d", b"4")] == read(flushed)
-    assert (other.active, ()) == (flushed.active, flushed.sealed)
+    assert (other.active, (), 2) == (flushed.active, flushed.sealed, flushed.table_keys)
+    below = flushed.with_active(memtable({b"e": b"5"}), (memtable({b"f": None}), *sealed)).below(1)
+    assert ([(b"a", b"1"), (b"b", b"2")], 2) == (read(below), below.table_keys)
     assert [(b"a", b"1"), (b"c", b"3")] == read(view)
 
 
