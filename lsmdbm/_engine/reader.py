@@ -21,8 +21,9 @@ from lsmdbm._base.errors import ClosedError, CorruptionError, NotFoundError, err
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, Storage
 from lsmdbm._engine.count import census
-from lsmdbm._engine.edges import Edges, first_within
+from lsmdbm._engine.dead import DeadRanges, watched
 from lsmdbm._engine.memtable import Memtable
+from lsmdbm._engine.merge import visible
 from lsmdbm._engine.recovery import Recovered, recover
 from lsmdbm._engine.stats import Stats, Totals, gather
 from lsmdbm._engine.tables import Tables
@@ -50,7 +51,7 @@ class Reader:
         self.options = options
         self._is_closed = False
         self._why_closed: tuple[str, ...] = ()  # unless by close()
-        self._count_lock = threading.RLock()
+        self._lock = threading.RLock()
         self.refresh()
 
     def refresh(self) -> None:
@@ -62,7 +63,7 @@ class Reader:
         sealed = (recovered.memtable,) if recovered.memtable.entries else ()
         self._log_files = len(recovered.logs)
         self.view = View(Memtable(recovered.next_seq), sealed, version, tables, recovered.table_keys)
-        self._seen = self.view, Edges()
+        self._seen = self.view, DeadRanges()
 
     def _settled(self) -> tuple[Recovered, Tables]:
         deadline = self._storage.monotonic() + SECONDS
@@ -100,19 +101,30 @@ class Reader:
         self, start: bytes | None, stop: bytes | None, *, reverse: bool = False, keys_only: bool = False
     ) -> Chunks:
         """Return the entries with `start <= key < stop` as a stream of chunks."""
-        return self.pin().chunks(start, stop, reverse=reverse, keys_only=keys_only)
+        self.pin()
+        with self._lock:
+            view, dead = self._seen
+            low, high = dead.narrowed(start, stop)
+
+        def remember(found: bytes | None, walked: int) -> None:
+            with self._lock:
+                dead.note(start, stop, found, walked, reverse=reverse)
+
+        merged = view.merged(low, high, reverse=reverse, keys_only=keys_only)
+        return visible(watched(merged, reverse, remember)) if view.may_delete() else merged
 
     def first(
         self, start: bytes | None, stop: bytes | None, *, reverse: bool = False, keys_only: bool = False
     ) -> tuple[bytes, bytes] | None:
         """Return the first entry of a range, the last one if `reverse`; None if there is none."""
         self.pin()
-        view, edges = self._seen
-        return first_within(edges, view, start, stop, reverse=reverse, keys_only=keys_only)
+        with self._lock:
+            view, dead = self._seen
+            return dead.first(view, start, stop, reverse=reverse, keys_only=keys_only)
 
     def length(self) -> int:
         """Return the exact number of keys."""
-        with self._count_lock:  # of two threads that ask at once, one counts
+        with self._lock:  # of two threads that ask at once, one counts
             view = self.pin()
             view.table_keys, total = census(view)  # a memo: it was true all along
             return total
@@ -135,7 +147,7 @@ class Reader:
     def die(self) -> None:
         """Be of no use any more: this is the child of a fork."""
         self._why_closed = (AFTER_FORK,)
-        self._count_lock = threading.RLock()  # another thread may have held it
+        self._lock = threading.RLock()  # another thread may have held it
         if not self._is_closed:
             self.view.tables.die()
         self.close()

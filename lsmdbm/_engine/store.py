@@ -13,8 +13,8 @@ Rules
      (FailedError), and reads go on.
   4. The lock knows its owner: a signal handler or finalizer that runs inside a write of its own thread
      is refused, where a plain lock would wait for ever.
-  5. Writes widen `_edges` before they are written: a queue does not walk over the tombstones of what was
-     taken from it again and again.
+  5. A key is taken out of `_dead` before it is written: a queue does not walk over the tombstones of what
+     was taken from it again and again.
 
 Thread safety: every public method may be called from any thread.  `get` takes no lock.
 """
@@ -32,9 +32,10 @@ from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File, Storage
 from lsmdbm._engine.background import Job
 from lsmdbm._engine.count import census
-from lsmdbm._engine.edges import Edges, first_within
+from lsmdbm._engine.dead import DeadRanges, watched
 from lsmdbm._engine.install import synced
 from lsmdbm._engine.jobs import Workshop
+from lsmdbm._engine.merge import visible
 from lsmdbm._engine.names import Counter
 from lsmdbm._engine.picker import Limits
 from lsmdbm._engine.recovery import Recovered
@@ -83,7 +84,7 @@ class Store:
         self._failure: FailedError | None = None
         self._why_closed: tuple[str, ...] = ()  # unless by close()
         self._is_closed = False
-        self._edges = Edges()  # rule 5
+        self._dead = DeadRanges()  # rule 5
         self._ready = False  # rule 1
         self._quantum = min(QUANTUM, max(1, options.memtable_bytes // TURNS))
         self._room = self._quantum  # bytes of log until the next turn
@@ -120,8 +121,19 @@ class Store:
         with self._exclusive():
             self._prepare_read()
             view = self._tree.pin()
-            start, stop = self._edges.narrowed(start, stop)
-        return view.chunks(start, stop, reverse=reverse, keys_only=keys_only)
+            seq, (low, high) = self._wal.seq, self._dead.narrowed(start, stop)
+        if not view.may_delete():
+            return view.merged(low, high, reverse=reverse, keys_only=keys_only)
+
+        def remember(found: bytes | None, walked: int) -> None:
+            if self._owned():
+                return  # a handler inside a write
+            with self._lock:
+                if self._wal.seq == seq:  # nothing was written into the range meanwhile
+                    self._dead.note(start, stop, found, walked, reverse=reverse)
+
+        merged = view.merged(low, high, reverse=reverse, keys_only=keys_only)
+        return visible(watched(merged, reverse, remember))
 
     def first(
         self, start: bytes | None, stop: bytes | None, *, reverse: bool = False, keys_only: bool = False
@@ -129,9 +141,7 @@ class Store:
         """Return the first entry of a range, the last one if `reverse`; None if there is none."""
         with self._exclusive():
             self._prepare_read()
-            return first_within(
-                self._edges, self._tree.view, start, stop, reverse=reverse, keys_only=keys_only
-            )
+            return self._dead.first(self._tree.view, start, stop, reverse=reverse, keys_only=keys_only)
 
     def length(self) -> int:
         """Return the exact number of keys."""
@@ -185,7 +195,7 @@ class Store:
         """Delete the smallest key and return its entry; None if there is none."""
         with self._exclusive():
             self._prepare_read()
-            found = first_within(self._edges, self._tree.view)
+            found = self._dead.first(self._tree.view)
             if found is not None:
                 self._delete(found[0])
         self._settle()
@@ -197,7 +207,7 @@ class Store:
             return
         with self._exclusive():
             self._prepare_write()
-            self._edges.widen_all(keys)
+            self._dead.revive_all(keys)
             self._ready = False
             length = self._wal.batch(keys, values)
             active = self._tree.view.active
@@ -226,9 +236,9 @@ class Store:
     def _put(self, key: bytes, value: bytes) -> None:
         if not self._ready:
             self._prepare_write()
-        edges = self._edges
-        if not edges.low <= key < edges.high:
-            edges.widen(key, key)
+        dead = self._dead
+        if dead.low <= key < dead.high:
+            dead.revive(key)
         self._ready = False
         wal = self._wal
         length = wal.put(key, value)

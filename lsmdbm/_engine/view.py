@@ -92,6 +92,11 @@ class View:
 
         Memory: a few blocks per level, however long the range is.
         """
+        merged = self.merged(start, stop, reverse=reverse, keys_only=keys_only)
+        return visible(merged) if self.may_delete() else merged
+
+    def merged(self, start: bytes | None, stop: bytes | None, *, reverse: bool, keys_only: bool) -> Chunks:
+        """Return the entries of a range, tombstones included."""
         if start is not None and stop is not None and start >= stop:
             return iter(())
         memtables = [memtable for memtable in (self.active, *self.sealed) if memtable.entries]
@@ -102,10 +107,11 @@ class View:
             inside = self.version.within(number, start, stop)
             runs = [(meta,) for meta in inside] if number == 0 else [inside[::-1] if reverse else inside]
             sources += [self._run(run, start, stop, reverse, keys_only) for run in runs if run]
-        merged = merge(sources, reverse=reverse)
-        if self.version.may_delete or any(memtable.deletes for memtable in memtables):
-            return visible(merged)
-        return merged
+        return merge(sources, reverse=reverse)
+
+    def may_delete(self) -> bool:
+        """Return whether there may be tombstones anywhere."""
+        return self.version.may_delete or any(memtable.deletes for memtable in (self.active, *self.sealed))
 
     def first(
         self,
@@ -114,12 +120,20 @@ class View:
         *,
         reverse: bool = False,
         keys_only: bool = False,
-    ) -> tuple[bytes, bytes] | None:
-        """Return the first live entry of a range, the last one if `reverse`; None if there is none."""
-        index = -1 if reverse else 0
-        for keys, values in self.chunks(start, stop, reverse=reverse, keys_only=keys_only):
-            return keys[index], values[index]  # type: ignore[return-value]  # chunks() gives live entries
-        return None
+    ) -> tuple[tuple[bytes, bytes] | None, int]:
+        """Return the first live entry of a range, the last one if `reverse`, None if there is none.
+
+        And how many tombstones stand before it.
+        """
+        walked = 0
+        for keys, values in self.merged(start, stop, reverse=reverse, keys_only=keys_only):
+            order = range(len(keys) - 1, -1, -1) if reverse else range(len(keys))
+            for index in order:
+                value = values[index]
+                if value is not None:
+                    return (keys[index], value), walked
+                walked += 1
+        return None, walked
 
     def _run(
         self,

@@ -10,7 +10,7 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     "lsmdbm._base.": "errors options chunk storage lru",
     "lsmdbm._format.": "coding columns records manifest bloom envelope block footer table_writer"
     " table_reader",
-    "lsmdbm._engine.": "names memtable merge version tables view count edges stats install wal picker jobs"
+    "lsmdbm._engine.": "names memtable merge version tables view count dead stats install wal picker jobs"
     " background recovery tree reader store sharing",
     "lsmdbm.": "coercion ranges database",
 }

@@ -8,6 +8,7 @@ from collections.abc import MutableMapping
 import pytest
 
 import lsmdbm
+from lsmdbm._engine.view import View
 from lsmdbm.database import open_on
 from support.crash_storage import CrashStorage
 from support.layers import KEYS, SHAPES, TINY, seal, shaped, write
@@ -519,12 +520,14 @@ def test_a_handle_that_is_closed_by_with_may_be_entered_but_is_closed(path):
 
 
 class Counted:
-    """Counts the entries that reads come across, deleted ones included."""
+    """Counts the entries that reads in order come across, deleted ones included."""
 
     def __init__(self, monkeypatch):
         self.entries = 0
-        visible = __import__("lsmdbm._engine.view", fromlist=["visible"]).visible
-        monkeypatch.setattr("lsmdbm._engine.view.visible", lambda chunks: visible(self._count(chunks)))
+        merged = View.merged
+        monkeypatch.setattr(
+            View, "merged", lambda view, *bounds, **how: self._count(merged(view, *bounds, **how))
+        )
 
     def _count(self, chunks):
         for keys, values in chunks:
@@ -536,6 +539,8 @@ TAKES = {
     "popitem": lambda db: db.popitem()[0],
     "firstkey": lambda db: [key := db.firstkey(), db.pop(key)][0],
     "bool and popitem": lambda db: db.popitem()[0] if db else None,
+    "iter": lambda db: [key := next(iter(db)), db.pop(key)][0],
+    "items": lambda db: [key := next(iter(db.items()))[0], db.pop(key)][0],
     "popitem and iter": lambda db: [next(iter(db)), db.popitem()[0]][0],
     "first of range": lambda db: [key := db.range().first()[0], db.pop(key)][0],
 }
@@ -553,6 +558,45 @@ def test_a_queue_stays_linear(take, monkeypatch):
             assert b"%08d" % number == TAKES[take](db)
         assert 200 == len(db)
     assert counted.entries < 100 * 3000
+
+
+def test_a_stack_stays_linear(monkeypatch):
+    counted = Counted(monkeypatch)
+    with open_on(CrashStorage(), "/db", "c", 0o666, {}) as db:
+        db.update((b"%08d" % number, b"v") for number in range(3000))
+        for number in reversed(range(3000)):
+            db[b"%08d" % (number + 1)] = b"v"
+            for _ in range(2):
+                top = db.lastkey()
+                del db[top]
+        assert 0 == len(db)
+    assert counted.entries < 200 * 3000
+
+
+def test_several_queues_in_one_database_stay_linear(monkeypatch):
+    counted = Counted(monkeypatch)
+    with open_on(CrashStorage(), "/db", "c", 0o666, {}) as db:
+        for number in range(3000):
+            queue = b"q%d:" % (number % 5)
+            db[queue + b"%08d" % number] = b"v"
+            if number >= 500:
+                key, _ = db.range(prefix=queue).first()
+                assert queue + b"%08d" % (number - 500) == key
+                del db[key]
+        assert 500 == len(db)
+    assert counted.entries < 100 * 3000
+
+
+def test_urgent_entries_in_front_of_a_queue_keep_it_linear(monkeypatch):
+    counted = Counted(monkeypatch)
+    with open_on(CrashStorage(), "/db", "c", 0o666, {}) as db:
+        for number in range(3000):
+            db[b"%08d" % number] = b"v"
+        for number in range(3000):
+            assert b"%08d" % number == db.popitem()[0]
+            db[b"%08d" % (number // 2)] = b"urgent"
+            assert b"urgent" == db.popitem()[1]
+    assert counted.entries < 200 * 3000
 
 
 @pytest.mark.parametrize("write", ["put", "update", "setdefault"])
