@@ -23,6 +23,7 @@ from lsmdbm._base.errors import (
 )
 from lsmdbm._base.options import Options
 from lsmdbm._engine.stats import LevelStats, Stats
+from lsmdbm.coercion import open_flags
 from lsmdbm.database import Database, open  # noqa: A004 - the name the dbm modules share
 from lsmdbm.ranges import Range
 
@@ -44,4 +45,5 @@ __all__ = [
     "Stats",
     "error",
     "open",
+    "open_flags",
 ]

@@ -17,6 +17,7 @@ Data = str | bytes | bytearray | memoryview  # what may be given as a key or a v
 LETTERS = "rwcn"
 DURABILITIES = {"f": "process", "s": "full"}  # gdbm's suffixes; with both, "s" holds
 SUFFIXES = "fsum"  # "u" and "m", no locking and no memory mapping, ask for nothing here
+open_flags = "rwcnfsu"  # as in dbm.gnu; no "m", which gdbm's callers would take for a flag of its own
 
 
 def lookup_bytes(data: Data, what: str = "key") -> bytes:

@@ -14,11 +14,6 @@ from support.crash_storage import CrashStorage
 from support.layers import KEYS, SHAPES, TINY, seal, shaped, write
 from support.model import Model
 
-try:
-    from test import mapping_tests
-except ImportError:  # distributions keep the tests of Python in a package of their own
-    mapping_tests = None
-
 pytestmark = pytest.mark.usefixtures("no_syncs")
 
 
@@ -27,26 +22,6 @@ def abc(db):
     """A database with three entries."""
     db.update({"a": "1", "b": "2", "c": "3"})
     return db
-
-
-if mapping_tests is not None:
-
-    class TestProtocol(mapping_tests.BasicTestMappingProtocol):
-        """CPython's own idea of a mapping, with bytes."""
-
-        def _reference(self):
-            return {b"1": b"2", b"key1": b"value1", b"key2": b"value2"}
-
-        def _empty_mapping(self):
-            db = open_on(CrashStorage(), "/db", "c", 0o666, {})
-            self.addCleanup(db.close)
-            return db
-
-
-def test_cpythons_mapping_tests_ran():
-    if mapping_tests is None:
-        pytest.skip("this Python comes without its tests")
-    assert 13 <= len([name for name in dir(TestProtocol) if name.startswith("test_")])
 
 
 def test_a_database_is_a_mutable_mapping(db):

@@ -2,7 +2,7 @@ import pytest
 
 from lsmdbm._base.chunk import MAX_KEY_BYTES
 from lsmdbm._base.errors import FlagError, error
-from lsmdbm.coercion import key_bytes, lookup_bytes, parse_flag, value_bytes
+from lsmdbm.coercion import LETTERS, SUFFIXES, key_bytes, lookup_bytes, open_flags, parse_flag, value_bytes
 
 TAKEN = [
     (b"", b""),
@@ -91,6 +91,14 @@ def test_values_are_limited(monkeypatch):
 )
 def test_flags(flag, letter, durability):
     assert (letter, durability) == parse_flag(flag)
+
+
+def test_open_flags_are_letters_and_suffixes_that_parse():
+    """Callers of gdbm take every letter but f, s and u for a complete flag, so "m" is not among them."""
+    assert sorted(LETTERS + SUFFIXES) == sorted(open_flags + "m")
+    for letter in set(open_flags) - set("fsu"):
+        assert letter == parse_flag(letter)[0]
+        assert {letter} == {parse_flag(letter + suffix)[0] for suffix in set(open_flags) - set(LETTERS)}
 
 
 @pytest.mark.parametrize(
