@@ -4,7 +4,7 @@
 
 A database of 10 entries; CYCLES times, 1,000 if not given: open for reading, get, close; then open for
 writing, put, close.  Prints the median of each tenth of the way in milliseconds, how many files there are
-afterwards, and what one fdatasync of a file and one fsync of a directory cost: no durable write can be faster.
+afterwards, and what one fdatasync of a file and one fsync of a directory cost: no durable write is faster.
 """
 
 import os

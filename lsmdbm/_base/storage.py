@@ -21,6 +21,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -139,6 +140,9 @@ class Storage(Protocol):
 
     def urandom(self, length: int) -> bytes:
         """Return unpredictable bytes."""
+
+    def start_thread(self, name: str, work: Callable[[], None]) -> bool:
+        """Have `work` done by a thread that does not keep the process alive; False if there can be none."""
 
 
 class _Named:  # rule 5
@@ -471,3 +475,10 @@ class OsStorage:
 
     def urandom(self, length: int) -> bytes:
         return os.urandom(length)
+
+    def start_thread(self, name: str, work: Callable[[], None]) -> bool:
+        try:
+            threading.Thread(target=work, name=name, daemon=True).start()
+        except RuntimeError:  # too many of them, or the interpreter is on its way out
+            return False
+        return True

@@ -40,6 +40,7 @@ from lsmdbm._engine.names import Counter
 from lsmdbm._engine.picker import Limits
 from lsmdbm._engine.recovery import Recovered
 from lsmdbm._engine.stats import Stats
+from lsmdbm._engine.syncer import Syncer
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.tree import Tree
 from lsmdbm._engine.view import AFTER_FORK, View
@@ -89,6 +90,7 @@ class Store:
         self._quantum = min(QUANTUM, max(1, options.memtable_bytes // TURNS))
         self._room = self._quantum  # bytes of log until the next turn
         self._unsynced_since: float | None = None
+        self._syncer: Syncer | None = None  # at "interval" alone
         self._after_write = self._follow_up(options.durability)
 
     def _make_locks(self) -> None:
@@ -382,6 +384,13 @@ class Store:
             self._after_write = self._follow_up(durability)
 
     def _follow_up(self, durability: str) -> Callable[[], None] | None:
+        if durability == "interval":
+            interval = self.options.sync_interval
+            if self._syncer is None:
+                self._syncer = Syncer(self._storage, self._sync_overdue, interval)
+            elif interval < self._syncer.interval:
+                self._syncer.interval = interval
+                self._syncer.wake()
         return {"none": self._drain_if_due, "interval": self._sync_if_due, "full": self._sync_written}.get(
             durability
         )
@@ -399,9 +408,21 @@ class Store:
     def _sync_if_due(self) -> None:
         now = self._storage.monotonic()
         if self._unsynced_since is None:
+            if self._syncer is not None:
+                self._syncer.wake()  # first
             self._unsynced_since = now
         if now - self._unsynced_since >= self.options.sync_interval:
             self._sync_written()
+
+    def _sync_overdue(self) -> float | None:
+        """Sync what has waited for an interval; return how long the rest has to wait, None if nothing has."""
+        since = self._unsynced_since
+        if since is None or self._is_closed or self._failed() is not None:
+            return None
+        left = since + self.options.sync_interval - self._storage.monotonic()
+        if left <= 0:
+            self._sync_written()
+        return left if left > 0 else None
 
     # -- flush and compact --------------------------------------------------------------------------
 
@@ -505,6 +526,8 @@ class Store:
             pass  # nothing of what was written rests on it; the next opening counts again
 
     def _release(self) -> None:
+        if self._syncer is not None:
+            self._syncer.stop()
         self._tree.let_go(*self._why_closed)
         self._wal.close()
         self._tables.close()
@@ -514,6 +537,7 @@ class Store:
     def die(self) -> None:
         """Be of no use any more: this is the child of a fork.  Nothing is written and nothing unlocked."""
         self._make_locks()
+        self._syncer = None  # its thread is not here, which may have held the lock of its queue
         self._tables.die()
         self._why_closed = (AFTER_FORK,)
         self._is_closed, self._ready = True, False

@@ -296,6 +296,10 @@ class CrashStorage:
         with self.mutex:
             return self._random.randbytes(length)
 
+    def start_thread(self, name, work):
+        """There are no threads here: what a test sees must not depend on when one runs."""
+        return False
+
     # What the handles share
 
     def enter(self, operation: str, path: str) -> Call:
