@@ -33,6 +33,7 @@ from lsmdbm._base.storage import Directory, File, Storage
 from lsmdbm._engine.background import Job
 from lsmdbm._engine.count import census
 from lsmdbm._engine.dead import DeadRanges, watched
+from lsmdbm._engine.group import Group
 from lsmdbm._engine.install import synced
 from lsmdbm._engine.jobs import Workshop
 from lsmdbm._engine.merge import visible
@@ -91,6 +92,7 @@ class Store:
         self._room = self._quantum  # bytes of log until the next turn
         self._unsynced_since: float | None = None
         self._syncer: Syncer | None = None  # at "interval" alone
+        self._group = Group()
         self._after_write = self._follow_up(options.durability)
 
     def _make_locks(self) -> None:
@@ -170,8 +172,11 @@ class Store:
             raise _reentered()
         with self._lock:
             self._put(key, value)
-        if self._after_write is not None:
-            self._after_write()
+            follow_up = self._after_write
+            if follow_up is None:
+                return
+            seq = self._wal.seq
+        follow_up(seq)
 
     def put_if_absent(self, key: bytes, value: bytes) -> bytes | None:
         """Set a key that is not there; return the value of one that is."""
@@ -180,7 +185,8 @@ class Store:
             found = self._tree.view.get(key)
             if found is None:
                 self._put(key, value)
-        self._settle()
+            seq = self._wal.seq
+        self._settle(seq)
         return found
 
     def take(self, key: bytes) -> bytes | None:
@@ -190,7 +196,8 @@ class Store:
             found = self._tree.view.get(key)
             if found is not None:
                 self._delete(key)
-        self._settle()
+            seq = self._wal.seq
+        self._settle(seq)
         return found
 
     def take_first(self) -> tuple[bytes, bytes] | None:
@@ -200,7 +207,8 @@ class Store:
             found = self._dead.first(self._tree.view)
             if found is not None:
                 self._delete(found[0])
-        self._settle()
+            seq = self._wal.seq
+        self._settle(seq)
         return found
 
     def batch(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
@@ -218,7 +226,8 @@ class Store:
             self._wal.advance(length, len(keys))
             self._ready = True
             self._account(length + ENTRY_CHARGE * len(keys))
-        self._settle()
+            seq = self._wal.seq
+        self._settle(seq)
 
     def clear(self) -> None:
         """Delete everything, at constant cost."""
@@ -233,7 +242,8 @@ class Store:
             self._ready = True
             if is_much:
                 self._in_background(self._tree.install_empty_memory)
-        self._settle()
+            seq = self._wal.seq
+        self._settle(seq)
 
     def _put(self, key: bytes, value: bytes) -> None:
         if not self._ready:
@@ -383,7 +393,8 @@ class Store:
             self.options = stronger
             self._after_write = self._follow_up(durability)
 
-    def _follow_up(self, durability: str) -> Callable[[], None] | None:
+    def _follow_up(self, durability: str) -> Callable[[int], None] | None:
+        """Return what a write does when the lock is free again; it is told the sequence behind its own."""
         if durability == "interval":
             interval = self.options.sync_interval
             if self._syncer is None:
@@ -395,24 +406,24 @@ class Store:
             durability
         )
 
-    def _settle(self) -> None:
+    def _settle(self, seq: int) -> None:
         if self._after_write is not None:
-            self._after_write()
+            self._after_write(seq)
 
-    def _drain_if_due(self) -> None:
+    def _drain_if_due(self, seq: int) -> None:
         with self._exclusive(), self._noting_failure():
             self._prepare_read()
             if self._failure is None and self._wal.is_buffer_due():
                 self._wal.drain()
 
-    def _sync_if_due(self) -> None:
+    def _sync_if_due(self, seq: int) -> None:
         now = self._storage.monotonic()
         if self._unsynced_since is None:
             if self._syncer is not None:
                 self._syncer.wake()  # first
             self._unsynced_since = now
         if now - self._unsynced_since >= self.options.sync_interval:
-            self._sync_written()
+            self._sync_written(seq)
 
     def _sync_overdue(self) -> float | None:
         """Sync what has waited for an interval; return how long the rest has to wait, None if nothing has."""
@@ -421,7 +432,7 @@ class Store:
             return None
         left = since + self.options.sync_interval - self._storage.monotonic()
         if left <= 0:
-            self._sync_written()
+            self._sync_written(self._wal.seq)
         return left if left > 0 else None
 
     # -- flush and compact --------------------------------------------------------------------------
@@ -453,23 +464,34 @@ class Store:
 
     def sync(self) -> None:
         """Make everything written so far survive power loss."""
-        self._sync(mark=True)
+        self._sync()
 
-    def _sync_written(self) -> None:
-        self._sync(mark=False)
+    def _sync_written(self, seq: int) -> None:
+        """Make the writes below a sequence survive power loss, if another thread's sync does not do so."""
+        wal = self._wal
+        if not self._sync_owned():
+            self._group.wait(lambda: seq <= wal.durable_seq)
+        if seq > wal.durable_seq:
+            self._sync(seq)
 
-    def _sync(self, *, mark: bool) -> None:
-        """Sync the logs.  Who had to wait for another thread's sync may find that it served both."""
-        with self._exclusive_sync(), self._noting_failure():
+    def _sync(self, seq: int | None = None) -> None:
+        """Sync the logs.
+
+        Args:
+            seq: what has to be durable ends before it; None for everything, and for a mark behind it.
+        """
+        with self._exclusive_sync(), self._group, self._noting_failure():
             with self._lock:
                 self._prepare_sync()
+                if seq is not None and seq <= self._wal.durable_seq:
+                    return
                 self._unsynced_since = None
-                if self._wal.is_durable() and not mark:
+                if seq is not None and self._wal.is_durable():
                     return
                 target = self._wal.target()
             target.sync()
             with self._lock:
-                self._wal.note_durable(target, mark=mark)
+                self._wal.note_durable(target, mark=seq is None)
 
     def _prepare_sync(self) -> None:
         """Put into tables what no sync of its log makes durable any more."""

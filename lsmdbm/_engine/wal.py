@@ -54,6 +54,7 @@ class Target:
     logs: list[Log]
     log: int  # number of the current log, 0 if there is none
     offset: int
+    seq: int  # of the first write that it does not cover
     directory: Directory | None  # to sync, if a name in it is new
 
     def sync(self) -> None:
@@ -91,6 +92,7 @@ class Wal:
     prev: tuple[int, int, int] = (0, 0, 0)
     buffered: bool = False
     position: tuple[int, int] = (0, 0)
+    durable_seq: int = 0  # every write of this opening below it is known durable
     written_bytes: int = 0
     failure: FailedError | None = None
     _file: File | None = None
@@ -316,7 +318,8 @@ class Wal:
             number, offset = self._header.number, self.position[0]
             files.append(self._file)
             is_new_name = is_new_name or not self._is_name_durable
-        target = Target(files, logs, number, offset, self.directory if is_new_name else None)
+        directory = self.directory if is_new_name else None
+        target = Target(files, logs, number, offset, self.seq, directory)
         self._in_sync = target if files else None  # rule 5: until note_durable() it is in doubt
         return target
 
@@ -327,6 +330,7 @@ class Wal:
         no room for it.
         """
         self._in_sync = None
+        self.durable_seq = max(self.durable_seq, target.seq)
         for log in target.logs:
             log.is_durable = True
             log.file = None

@@ -11,7 +11,7 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     "lsmdbm._format.": "coding columns records manifest bloom envelope block footer table_writer"
     " table_reader",
     "lsmdbm._engine.": "names memtable merge version tables view count dead stats install wal picker jobs"
-    " background recovery tree reader syncer store sharing",
+    " background recovery tree reader syncer group store sharing",
     "lsmdbm.": "coercion ranges database",
 }
 ORDER = [layer + name for layer, names in LAYERS.items() for name in names.split()]

@@ -202,7 +202,7 @@ def install_without_step_2(self, state, move_over):
 
 
 def sync_the_last_log_alone(self):
-    target_sync(Target(self.files[-1:], [], 0, 0, self.directory))
+    target_sync(Target(self.files[-1:], [], 0, 0, 0, self.directory))
 
 
 def trusting(directory):
