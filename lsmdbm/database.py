@@ -18,7 +18,7 @@ from lsmdbm._base.chunk import MAX_KEY_BYTES, MAX_VALUE_BYTES, Chunks
 from lsmdbm._base.errors import ClosedError, NotFoundError, ReadOnlyError
 from lsmdbm._base.storage import OsStorage, Storage, path_text
 from lsmdbm._engine import sharing
-from lsmdbm._engine.reader import Reader
+from lsmdbm._engine.sharing import Lease
 from lsmdbm._engine.stats import Stats
 from lsmdbm._engine.store import Store
 from lsmdbm.coercion import Data, key_bytes, lookup_bytes, parse_flag, value_bytes
@@ -69,8 +69,7 @@ def open_on(storage: Storage, file: object, flag: object, mode: int, options: di
         options = {"durability": durability, **options}
     if not path:
         raise NotFoundError.at(path)
-    store = sharing.acquire(storage, path, letter, mode, options)
-    return Database(storage, path, store, is_read_only=letter == "r")
+    return Database(path, sharing.acquire(storage, path, letter, mode, options), is_read_only=letter == "r")
 
 
 class _Closed:
@@ -93,12 +92,12 @@ class Database(MutableMapping[bytes, bytes]):
     """
 
     __module__ = "lsmdbm"
-    __slots__ = ("__weakref__", "_flows", "_is_read_only", "_storage", "_store", "path")
+    __slots__ = ("__weakref__", "_flows", "_is_read_only", "_lease", "_store", "path")
 
-    def __init__(self, storage: Storage, path: str, store: Store | Reader, *, is_read_only: bool) -> None:
+    def __init__(self, path: str, lease: Lease, *, is_read_only: bool) -> None:
         self.path = path
-        self._storage = storage
-        self._store = cast(Store, store)  # a Reader answers to all that is asked of a read-only handle
+        self._lease = lease
+        self._store = cast(Store, lease.store)  # a Reader answers to all that is asked of a read-only handle
         self._is_read_only = is_read_only
         self._flows = Flows()
 
@@ -311,17 +310,16 @@ class Database(MutableMapping[bytes, bytes]):
         return self._store.stats()
 
     def close(self) -> None:
-        """Close the handle; its iterators too.  Twice is fine.
+        """Close the handle; its iterators too.  Twice is fine, and goes on where the first was interrupted.
 
         Durability: unless durability is `"none"`, everything written survives power loss on return.
 
         Raises:
             FailedError: writes that had returned may be lost.
         """
-        store, self._store = self._store, _CLOSED
-        if store is not _CLOSED:
-            self._flows.stop()
-            sharing.release(self._storage, store)
+        self._store = _CLOSED
+        self._flows.stop()
+        self._lease.release()
 
     def __enter__(self) -> Database:
         return self

@@ -86,6 +86,12 @@ class Directory(Protocol):
         closed.
         """
 
+    def has_lost_lock(self) -> bool:
+        """Return whether the file that `lock` gave out here is no longer at its name.
+
+        Somebody removed or replaced it, or the whole directory: whoever locks the name now gets another file.
+        """
+
     def peek(self, name: str) -> bytes:
         """Return up to 256 bytes of a small file, b"" if it cannot be read."""
 
@@ -205,13 +211,34 @@ def write_all(file: File, data: bytes, offset: int) -> None:
         written += file.pwrite(data[written:], offset + written)
 
 
-class OsFile:
+class _Descriptor:
+    """Owns a descriptor, and closes it once, however often that is interrupted and called again."""
+
+    __slots__ = ("_closing", "_descriptor")
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._closing = map(os.close, (descriptor,))  # its one step takes the number and closes it, in C
+
+    def close(self) -> None:
+        self._descriptor = -1
+        try:
+            next(self._closing, None)
+        except OSError:  # the descriptor is gone either way, and every byte that counts was synced
+            pass
+
+    def __del__(self) -> None:  # rule 6: eviction from the table cache drops a reference, no more
+        if hasattr(self, "_closing"):
+            self.close()
+
+
+class OsFile(_Descriptor):
     """A File on a descriptor of the operating system."""
 
-    __slots__ = ("_descriptor", "path")
+    __slots__ = ("path",)
 
     def __init__(self, descriptor: int, path: str) -> None:
-        self._descriptor = descriptor
+        super().__init__(descriptor)
         self.path = path
 
     def pread(self, length: int, offset: int) -> bytes:
@@ -264,11 +291,12 @@ class OsFile:
 
     def is_at(self, name: str, directory: int) -> bool:
         """Return whether `name` in the directory is still this very file."""
-        try:
-            there = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return os.path.samestat(there, os.fstat(self._descriptor))
+        return _place_of(name, directory) == self.place()
+
+    def place(self) -> tuple[int, int]:
+        """Return what tells this file from every other one on the machine."""
+        status = os.fstat(self._descriptor)
+        return status.st_dev, status.st_ino
 
     def try_lock(self) -> bool:
         """Take the exclusive lock without waiting; False if another process has it.
@@ -281,28 +309,17 @@ class OsFile:
             return False
         return True
 
-    def close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            try:
-                os.close(descriptor)
-            except OSError:  # the descriptor is gone either way, and every byte that counts was synced
-                pass
 
-    def __del__(self) -> None:  # rule 6: eviction from the table cache drops a reference, no more
-        self.close()
-
-
-class OsDirectory:
+class OsDirectory(_Descriptor):
     """A Directory of the operating system."""
 
-    __slots__ = ("_descriptor", "_mode", "path")
+    __slots__ = ("_lock", "_mode", "path")
 
     def __init__(self, path: str, mode: int) -> None:
-        self.path = path
-        self._descriptor = -1
         with _Named(path):
-            self._descriptor = _above_standard_streams(os.open(path, DIRECTORY))
+            super().__init__(_above_standard_streams(os.open(path, DIRECTORY)))
+        self.path = path
+        self._lock: tuple[str, tuple[int, int]] | None = None
         self._mode = mode
 
     def create(self, name: str) -> OsFile:
@@ -349,7 +366,14 @@ class OsDirectory:
             except BaseException:
                 file.close()  # now: the traceback would keep the file, and so the lock, alive
                 raise
+            self._lock = name, file.place()
             return file
+
+    def has_lost_lock(self) -> bool:
+        if self._lock is None:
+            return False
+        name, place = self._lock
+        return _place_of(name, self._descriptor) != place
 
     def peek(self, name: str) -> bytes:
         try:
@@ -393,13 +417,14 @@ class OsDirectory:
             status = os.fstat(self._descriptor)
             return status.st_dev, status.st_ino
 
-    def close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
 
-    def __del__(self) -> None:
-        self.close()
+def _place_of(name: str, directory: int) -> tuple[int, int] | None:
+    """Return what tells the file at a name from every other one; None if nothing can be found there."""
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _sync_directory(descriptor: int, path: str) -> None:

@@ -20,6 +20,7 @@ Thread safety: under the lock of the store.  Spec: docs/durability.md, Install.
 from __future__ import annotations
 
 import dataclasses
+import errno
 from collections.abc import Callable
 
 from lsmdbm._base.errors import FailedError, error
@@ -35,6 +36,17 @@ def synced(sync: Callable[[], None]) -> None:
         sync()
     except error as exc:
         raise FailedError(exc.errno, f"sync failed: {exc.strerror}", exc.filename) from exc
+
+
+def check_owner(directory: Directory) -> None:
+    """Refuse to build on a directory that somebody else may be writing by now.
+
+    Raises:
+        FailedError: LOCK, or the directory, was removed or replaced while this writer had it.
+    """
+    if directory.has_lost_lock():
+        reason = "LOCK was removed or replaced; another process may be writing here"
+        raise FailedError(errno.ESTALE, reason, directory.path)
 
 
 class Installer:
@@ -53,9 +65,10 @@ class Installer:
         """Make `state` durable, whatever its number says, and call `move_over` at step (5).
 
         Raises:
-            FailedError: a sync failed; nothing is known of the disk any more.
+            FailedError: a sync failed, and nothing is known of the disk any more; or somebody else has it.
             error: the manifest could not be written; the old state holds.
         """
+        check_owner(self._directory)
         synced(self._directory.sync)  # (2)
         number = self._write(state)  # (3)
         synced(self._directory.sync)  # (4)

@@ -32,19 +32,54 @@ UUID_BYTES = 16
 FIRST_WAIT, LONGEST_WAIT = 0.001, 0.05  # seconds between two tries to get the writer lock
 
 
+class Lease:
+    """One handle's share of a store.  Given back by `release`, at the latest when nobody refers to it."""
+
+    __slots__ = ("__weakref__", "_key", "store")
+
+    def __init__(self, key: Key, store: Store | Reader) -> None:
+        self._key = key
+        self.store = store
+
+    def release(self) -> None:
+        """Give it back; the last lease of a store closes it.  Interrupted, it can be called again.
+
+        Raises:
+            FailedError: writes that had returned may be lost.
+        """
+        if isinstance(self.store, Reader):
+            self.store.close()
+            return
+        with _registry_lock:
+            shared = _registry.get(self._key)
+            if shared is None or shared.store is not self.store:
+                self.store.close()  # goes on where an earlier call was interrupted
+                return
+            shared.leases.discard(self)
+            if not shared.leases:
+                _close(self._key, shared)
+
+    def __del__(self) -> None:
+        try:
+            self.release()
+        except Exception:  # a finalizer has nobody to tell
+            pass
+
+
 @dataclass(slots=True)
 class _Shared:
     store: Store
-    handles: int
+    leases: weakref.WeakSet[Lease]
 
 
-_registry: dict[tuple[Storage, tuple[int, int]], _Shared] = {}
+Key = tuple[Storage, tuple[int, int]]
+_registry: dict[Key, _Shared] = {}
 _registry_lock = threading.RLock()
 _alive: weakref.WeakSet[Store | Reader] = weakref.WeakSet()
 
 
-def acquire(storage: Storage, path: str, flag: str, mode: int, given: dict[str, object]) -> Store | Reader:
-    """Return the store for a handle.  Each call is paid back by one `release`.
+def acquire(storage: Storage, path: str, flag: str, mode: int, given: dict[str, object]) -> Lease:
+    """Return a lease of the store for a handle.
 
     Args:
         flag: one of "r", "w", "c", "n".
@@ -63,12 +98,12 @@ def acquire(storage: Storage, path: str, flag: str, mode: int, given: dict[str, 
     while True:
         directory = storage.directory(path, mode)
         try:
-            store, holder = _try(storage, directory, flag, given)
+            lease, holder = _try(storage, directory, flag, given)
         except BaseException:
             directory.close()
             raise
-        if store is not None:
-            return store
+        if lease is not None:
+            return lease
         directory.close()
         if storage.monotonic() + wait > deadline:
             raise LockedError.at(path, holder)
@@ -78,23 +113,18 @@ def acquire(storage: Storage, path: str, flag: str, mode: int, given: dict[str, 
 
 def _try(
     storage: Storage, directory: Directory, flag: str, given: dict[str, object]
-) -> tuple[Store | Reader | None, str]:
-    """Return a store; or None, and who has the lock."""
+) -> tuple[Lease | None, str]:
+    """Return a lease; or None, and who has the lock."""
     key = (storage, directory.identity())
     with _registry_lock:
-        shared = _registry.get(key)
-        if shared is not None:
+        lease = _join(key, flag, given)
+        if lease is not None:
             directory.close()
-            if flag != "r":
-                shared.store.strengthen(Options.choose(given))  # rule 1
-            if flag == "n":
-                shared.store.clear()
-            shared.handles += 1
-            return shared.store, ""
+            return lease, ""
         if flag == "r":
             reader = _open_reader(storage, directory, given)
             _alive.add(reader)
-            return reader, ""
+            return Lease(key, reader), ""
         _refuse_foreign(directory, flag)
         lock = directory.lock(LOCK, f"pid {storage.pid()}\n".encode())
         if lock is None:
@@ -104,25 +134,35 @@ def _try(
         except BaseException:
             lock.close()
             raise
-        _registry[key] = _Shared(store, 1)
         _alive.add(store)
-        return store, ""
+        lease = Lease(key, store)  # before the registry knows the store: if what follows is interrupted, the
+        _registry[key] = _Shared(store, weakref.WeakSet([lease]))  # lease goes, and the store is closed
+        return lease, ""
 
 
-def release(storage: Storage, store: Store | Reader) -> None:
-    """Give a store back; the last handle closes it."""
-    if isinstance(store, Reader):
-        store.close()
-        return
-    with _registry_lock:
-        for key, shared in _registry.items():
-            if shared.store is store:
-                shared.handles -= 1
-                if shared.handles:
-                    return
-                del _registry[key]
-                break
-        store.close()
+def _join(key: Key, flag: str, given: dict[str, object]) -> Lease | None:
+    """Return a lease of the writer this process has, None if it has none."""
+    shared = _registry.get(key)
+    if shared is None:
+        return None
+    lease = Lease(key, shared.store)
+    shared.leases.add(lease)  # from here on nobody else's going closes the store
+    if shared.store.is_closed:
+        _close(key, shared)  # a close() was interrupted
+        return None
+    if flag != "r":
+        shared.store.strengthen(Options.choose(given))  # rule 1
+    if flag == "n":
+        shared.store.clear()
+    return lease
+
+
+def _close(key: Key, shared: _Shared) -> None:
+    try:
+        shared.store.close()
+    finally:
+        if shared.store.is_released and _registry.get(key) is shared:
+            del _registry[key]
 
 
 def _prepare_path(storage: Storage, path: str, flag: str, mode: int) -> None:

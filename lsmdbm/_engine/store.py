@@ -86,6 +86,7 @@ class Store:
         self._failure: FailedError | None = None
         self._why_closed: tuple[str, ...] = ()  # unless by close()
         self._is_closed = False
+        self._is_released = False
         self._dead = DeadRanges()  # rule 5
         self._ready = False  # rule 1
         self._quantum = min(QUANTUM, max(1, options.memtable_bytes // TURNS))
@@ -157,6 +158,16 @@ class Store:
             if not self._is_closed:
                 self._tree.learn_count(view, table_keys, total)
         return total
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the store answers nothing any more."""
+        return self._is_closed
+
+    @property
+    def is_released(self) -> bool:
+        """Whether the store has let go of everything, the writer lock included."""
+        return self._is_released
 
     def stats(self) -> Stats:
         """Return the figures of this moment."""
@@ -510,13 +521,14 @@ class Store:
         return self._sync_lock
 
     def close(self) -> None:
-        """Sync, unless durability is "none", and let go of everything.
+        """Sync, unless durability is "none", and let go of everything.  Interrupted, it can be called again.
 
         Raises:
             FailedError: writes that had returned may be lost.
         """
         with self._exclusive_sync(), self._exclusive():
             if self._is_closed:
+                self._release()
                 return
             self._tree.background.drop_all()
             try:
@@ -525,9 +537,14 @@ class Store:
                     self._close_log()
                 elif not self._wal.is_durable():
                     raise FailedError(self._failure.errno, "closed after a failure: writes may be lost")
-            finally:
-                self._is_closed, self._ready = True, False
-                self._release()
+            except Exception:  # not an interruption: after that, a second call does it all
+                self._end()
+                raise
+            self._end()
+
+    def _end(self) -> None:
+        self._is_closed, self._ready = True, False
+        self._release()
 
     def _close_log(self) -> None:
         if self.options.durability == "none":
@@ -555,6 +572,7 @@ class Store:
         self._tables.close()
         self._directory.close()
         self._lock_file.close()  # the lock goes last
+        self._is_released = True
 
     def die(self) -> None:
         """Be of no use any more: this is the child of a fork.  Nothing is written and nothing unlocked."""
@@ -562,8 +580,7 @@ class Store:
         self._syncer = None  # its thread is not here, which may have held the lock of its queue
         self._tables.die()
         self._why_closed = (AFTER_FORK,)
-        self._is_closed, self._ready = True, False
-        self._release()
+        self._end()
 
 
 def _reentered() -> RuntimeError:

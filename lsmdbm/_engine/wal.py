@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 from lsmdbm._base.errors import FailedError, error
 from lsmdbm._base.storage import Directory, File, Storage, write_all
-from lsmdbm._engine.install import synced
+from lsmdbm._engine.install import check_owner, synced
 from lsmdbm._engine.names import WAL, Counter
 from lsmdbm._format import records
 from lsmdbm._format.records import HEADER_BYTES, LogHeader, Record
@@ -149,6 +149,11 @@ class Wal:
         return self._write(records.encode_clear(self._seed, seq, self._durable), offset)
 
     def _start(self) -> None:
+        try:
+            check_owner(self.directory)
+        except FailedError as exc:
+            self.failure = exc
+            raise
         number, file = self.counter.create(self.directory, WAL)
         salt = int.from_bytes(self.storage.urandom(8), "little")
         header = LogHeader(number, salt, self.seq, *self.prev)
@@ -308,7 +313,12 @@ class Wal:
         )
 
     def target(self) -> Target:
-        """Return what has to be synced for everything written so far to be durable."""
+        """Return what has to be synced for everything written so far to be durable.
+
+        Raises:
+            FailedError: somebody else may be writing.
+        """
+        check_owner(self.directory)
         self.drain()
         logs = [log for log in self.older if not log.is_durable and log.file is not None]
         files = [log.file for log in logs if log.file is not None]

@@ -394,6 +394,7 @@ class CrashDirectory:
         self.storage = storage
         self.node = node
         self._closed = False
+        self._lock: tuple[str, int] | None = None
 
     def create(self, name: str) -> CrashFile:
         call = self._enter("create", name)
@@ -429,7 +430,11 @@ class CrashDirectory:
         except BaseException:
             file.close()
             raise
+        self._lock = name, node.number
         return file
+
+    def has_lost_lock(self) -> bool:
+        return self._lock is not None and self.node.now.get(self._lock[0]) != self._lock[1]
 
     def peek(self, name: str) -> bytes:
         try:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import posixpath
 from typing import Any
 
+from lsmdbm._base.storage import Storage
 from lsmdbm._engine import sharing
 from lsmdbm._engine.names import MANIFEST, WAL, parse
 from lsmdbm._engine.reader import Reader
+from lsmdbm._engine.sharing import Lease
 from lsmdbm._engine.store import Store
 from lsmdbm._format import manifest as manifests
 from lsmdbm._format import records
@@ -24,6 +26,25 @@ MODE = 0o666
 TINY: dict[str, Any] = {"memtable_bytes": 1024, "block_bytes": 64, "cache_bytes": 4096, "compression": None}
 
 
+_leases: dict[int, list[Lease]] = {}  # by id of their store
+
+
+def acquire(storage: Storage, path: str, flag: str, mode: int, options: dict[str, Any]) -> Store | Reader:
+    """Return the store that a handle would be given; give it back with `release`."""
+    lease = sharing.acquire(storage, path, flag, mode, options)
+    _leases.setdefault(id(lease.store), []).append(lease)
+    return lease.store
+
+
+def release(store: Store | Reader) -> None:
+    """Give back one share of a store; the last one closes it."""
+    leases = _leases.get(id(store), [])
+    if leases:
+        leases.pop().release()
+    else:
+        store.close()
+
+
 def new_directory(storage: CrashStorage) -> CrashDirectory:
     """Return the directory /db, empty and durable."""
     storage.mkdir(PATH, 0o777)
@@ -33,7 +54,7 @@ def new_directory(storage: CrashStorage) -> CrashDirectory:
 
 def open_store(storage: CrashStorage, flag: str = "c", **options: Any) -> Store:
     """Return the writer of /db, small enough for little data to fill it.  Close it with `close`."""
-    store = sharing.acquire(storage, PATH, flag, MODE, {**TINY, **options})
+    store = acquire(storage, PATH, flag, MODE, {**TINY, **options})
     if not isinstance(store, Store):
         raise TypeError("that is a reader")
     return store
@@ -41,7 +62,7 @@ def open_store(storage: CrashStorage, flag: str = "c", **options: Any) -> Store:
 
 def open_reader(storage: CrashStorage, **options: Any) -> Reader:
     """Return a reader of /db; it must not be open for writing."""
-    reader = sharing.acquire(storage, PATH, "r", MODE, options)
+    reader = acquire(storage, PATH, "r", MODE, options)
     if not isinstance(reader, Reader):
         raise TypeError("that is a writer")
     return reader
@@ -50,7 +71,7 @@ def open_reader(storage: CrashStorage, **options: Any) -> Reader:
 def close(storage: CrashStorage, *stores: Store | Reader) -> None:
     """Give handles back."""
     for store in stores:
-        sharing.release(storage, store)
+        release(store)
 
 
 def entries(store: Store | Reader) -> dict[bytes, bytes]:

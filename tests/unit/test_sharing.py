@@ -1,6 +1,8 @@
 """Sharing: what each flag does with what it finds at the path, who gets the lock, and what a fork leaves."""
 
+import contextlib
 import errno
+import gc
 import os
 import random
 import signal
@@ -10,11 +12,12 @@ import traceback
 
 import pytest
 
-from lsmdbm._base.errors import ClosedError, CorruptionError, LockedError, NotFoundError, error
+from lsmdbm._base.errors import ClosedError, CorruptionError, FailedError, LockedError, NotFoundError, error
 from lsmdbm._base.storage import OsStorage
 from lsmdbm._engine import sharing
 from lsmdbm._engine.reader import Reader
 from lsmdbm._engine.store import Store
+from support import engine
 from support.crash_storage import MODES, WRITES, CrashStorage, failure
 from support.disk import POWER_LOSSES
 from support.engine import MODE, PATH, calls_since, close, current, entries, names, open_reader, open_store
@@ -28,7 +31,7 @@ def storage():
 
 
 def acquire(storage, flag="c", **options):
-    return sharing.acquire(storage, PATH, flag, MODE, options)
+    return engine.acquire(storage, PATH, flag, MODE, options)
 
 
 def database(storage):
@@ -115,12 +118,12 @@ def test_what_does_not_create_leaves_no_name_behind(storage, place, flag):
 def test_an_empty_path_is_not_found(storage):
     for flag in FLAGS:
         with pytest.raises(NotFoundError):
-            sharing.acquire(storage, "", flag, MODE, {})
+            engine.acquire(storage, "", flag, MODE, {})
 
 
 def test_a_directory_whose_parent_is_missing_is_not_made(storage):
     with pytest.raises(NotFoundError):
-        sharing.acquire(storage, "/missing/db", "c", MODE, {})
+        engine.acquire(storage, "/missing/db", "c", MODE, {})
 
 
 def test_a_directory_that_somebody_else_made_meanwhile_is_taken(storage):
@@ -411,8 +414,8 @@ def test_a_second_handle_with_bad_options_is_none(storage):
 
 
 def test_two_paths_to_one_directory_are_one_database(storage):
-    first = sharing.acquire(storage, "/db", "c", MODE, {})
-    second = sharing.acquire(storage, "/./db/", "w", MODE, {})
+    first = engine.acquire(storage, "/db", "c", MODE, {})
+    second = engine.acquire(storage, "/./db/", "w", MODE, {})
 
     assert first is second
     close(storage, first, second)
@@ -541,14 +544,14 @@ def test_another_process_keeps_the_lock_until_it_ends_however_it_ends(tmp_path):
     try:
         assert b"ready\n" == holder.stdout.readline()
         with pytest.raises(LockedError, match=f"held by pid {holder.pid}"):
-            sharing.acquire(storage, path, "c", MODE, {"timeout": 0.01})
+            engine.acquire(storage, path, "c", MODE, {"timeout": 0.01})
     finally:
         holder.send_signal(signal.SIGKILL)
         holder.communicate()
 
-    store = sharing.acquire(storage, path, "c", MODE, {"timeout": 60})
+    store = engine.acquire(storage, path, "c", MODE, {"timeout": 60})
     assert OLD == entries(store)
-    sharing.release(storage, store)
+    engine.release(store)
 
 
 # Fork
@@ -580,18 +583,18 @@ def forked(tmp_path):
     """A writer with tables, unsynced logs and writes held back; a reader of another database; their paths."""
     storage = OsStorage()
     paths = [os.fspath(tmp_path / name) for name in ("written", "read")]
-    other = sharing.acquire(storage, paths[1], "c", MODE, {})
+    other = engine.acquire(storage, paths[1], "c", MODE, {})
     other.put(b"key", b"value")
     other.flush()
-    sharing.release(storage, other)
-    writer = sharing.acquire(storage, paths[0], "c", MODE, {"durability": "none"})
+    engine.release(other)
+    writer = engine.acquire(storage, paths[0], "c", MODE, {"durability": "none"})
     writer.put(b"flushed", b"value")
     writer.flush()
     writer.put(b"held", b"back")
-    reader = sharing.acquire(storage, paths[1], "r", MODE, {})
+    reader = engine.acquire(storage, paths[1], "r", MODE, {})
     yield storage, writer, reader, paths
-    sharing.release(storage, writer)
-    sharing.release(storage, reader)
+    engine.release(writer)
+    engine.release(reader)
 
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -614,8 +617,8 @@ def test_in_the_child_of_a_fork_every_handle_is_dead(forked):
         ):
             with pytest.raises(ClosedError, match="open it again in the child"):
                 call()
-        sharing.release(storage, writer)
-        sharing.release(storage, reader)
+        engine.release(writer)
+        engine.release(reader)
 
     assert "" == in_child(work)
 
@@ -625,9 +628,9 @@ def test_the_parent_is_not_touched_by_what_its_child_does(forked):
     storage, writer, reader, paths = forked
 
     def work():
-        sharing.release(storage, writer)
+        engine.release(writer)
         with pytest.raises(LockedError):  # the parent has it still: closing in the child does not unlock
-            sharing.acquire(storage, paths[0], "w", MODE, {"timeout": 0})
+            engine.acquire(storage, paths[0], "w", MODE, {"timeout": 0})
 
     files = {name: os.path.getsize(os.path.join(paths[0], name)) for name in os.listdir(paths[0])}
     assert "" == in_child(work)
@@ -643,17 +646,17 @@ def test_the_child_of_a_fork_can_open_for_itself(forked):
     storage, _, _, paths = forked
 
     def work():
-        reader = sharing.acquire(storage, paths[0], "r", MODE, {})
+        reader = engine.acquire(storage, paths[0], "r", MODE, {})
         assert {b"flushed": b"value"} == entries(reader)  # what the parent holds back is not there for others
-        store = sharing.acquire(storage, paths[1], "w", MODE, {})
+        store = engine.acquire(storage, paths[1], "w", MODE, {})
         store.put(b"child", b"value")
-        sharing.release(storage, store)
-        sharing.release(storage, reader)
+        engine.release(store)
+        engine.release(reader)
 
     assert "" == in_child(work)
-    store = sharing.acquire(storage, paths[1], "w", MODE, {})
+    store = engine.acquire(storage, paths[1], "w", MODE, {})
     assert {**OLD, b"child": b"value"} == entries(store)
-    sharing.release(storage, store)
+    engine.release(store)
 
 
 @needs_fork
@@ -661,7 +664,7 @@ def test_a_child_keeps_no_lock_when_its_parent_has_closed(forked, tmp_path):
     """A forked child that goes on living would keep the descriptor, and so the lock, of its parent."""
     storage = OsStorage()
     path = os.fspath(tmp_path / "short")
-    store = sharing.acquire(storage, path, "c", MODE, {})
+    store = engine.acquire(storage, path, "c", MODE, {})
     child_reads, parent_writes = os.pipe()
     parent_reads, child_writes = os.pipe()
     child = os.fork()
@@ -670,10 +673,131 @@ def test_a_child_keeps_no_lock_when_its_parent_has_closed(forked, tmp_path):
         os.read(child_reads, 1)
         os._exit(0)
     assert b"x" == os.read(parent_reads, 1)
-    sharing.release(storage, store)
-    store = sharing.acquire(storage, path, "w", MODE, {"timeout": 0})
-    sharing.release(storage, store)
+    engine.release(store)
+    store = engine.acquire(storage, path, "w", MODE, {"timeout": 0})
+    engine.release(store)
     os.write(parent_writes, b"x")
     os.waitpid(child, 0)
     for descriptor in (child_reads, parent_writes, parent_reads, child_writes):
         os.close(descriptor)
+
+
+# Leases
+
+
+class Interrupt(BaseException):
+    pass
+
+
+def interrupted(owner, name, monkeypatch):
+    """Let the next call of a method end before it has done anything."""
+    whole = getattr(owner, name)
+
+    def interrupt(self, *arguments):
+        monkeypatch.setattr(owner, name, whole)
+        raise Interrupt
+
+    monkeypatch.setattr(owner, name, interrupt)
+
+
+def is_free(storage):
+    lock = storage.directory(PATH, MODE).lock("LOCK", b"")
+    if lock is not None:
+        lock.close()
+    return lock is not None
+
+
+def test_lease_that_nobody_keeps_is_given_back(storage):
+    """As of an open() that was interrupted before it could return a handle."""
+    lease = sharing.acquire(storage, PATH, "c", MODE, {})
+    assert not is_free(storage)
+    del lease
+    gc.collect()
+
+    assert is_free(storage)
+
+
+def test_lease_is_given_back_once(storage):
+    first, second = (sharing.acquire(storage, PATH, "c", MODE, {}) for _ in range(2))
+    first.release()
+    first.release()
+
+    assert not is_free(storage)
+    second.release()
+    assert is_free(storage)
+
+
+@pytest.mark.parametrize("place", ["_close_log", "_end", "_release"])
+@pytest.mark.parametrize("durability", ["none", "process"])
+def test_release_that_was_interrupted_is_made_again(storage, monkeypatch, place, durability):
+    lease = sharing.acquire(storage, PATH, "c", MODE, {"durability": durability})
+    lease.store.put(b"key", b"value")
+    interrupted(Store, place, monkeypatch)
+    with pytest.raises(Interrupt):
+        lease.release()
+    lease.release()
+
+    assert is_free(storage)
+    crashed = storage.crash("kill" if durability == "none" else "strict")
+    assert {b"key": b"value"} == entries(open_store(crashed))
+
+
+@pytest.mark.parametrize("place", ["_close_log", "_end", "_release"])
+def test_whoever_opens_after_an_interrupted_release_gets_a_store_that_works(storage, monkeypatch, place):
+    lease = sharing.acquire(storage, PATH, "c", MODE, {})
+    lease.store.put(b"key", b"value")
+    interrupted(Store, place, monkeypatch)
+    with pytest.raises(Interrupt):
+        lease.release()
+    other = sharing.acquire(storage, PATH, "w", MODE, {})
+    other.store.put(b"more", b"value")
+
+    assert {b"key": b"value", b"more": b"value"} == entries(other.store)
+    other.release()
+    lease.release()
+    assert is_free(storage)
+
+
+# Who else may be writing
+
+
+def replaced(storage):
+    directory = storage.directory(PATH, MODE)
+    directory.unlink("LOCK")
+    directory.create("LOCK")
+
+
+def removed(storage):
+    storage.directory(PATH, MODE).unlink("LOCK")
+
+
+@pytest.mark.parametrize("change", [replaced, removed])
+@pytest.mark.parametrize("call", [Store.sync, Store.flush, Store.compact, Store.close])
+def test_writer_whose_lock_is_gone_says_so_before_it_promises_anything(storage, change, call):
+    store = acquire(storage)
+    store.put(b"key", b"value")
+    change(storage)
+    before = storage.contents(PATH)
+
+    with pytest.raises(FailedError, match="LOCK was removed or replaced; another process may be writing"):
+        call(store)
+    assert [name for name in before if name.endswith(".man")] == [
+        name for name in storage.contents(PATH) if name.endswith(".man")
+    ]
+    if call is not Store.close:
+        assert b"value" == store.get(b"key")
+        with pytest.raises(FailedError, match="writing has failed before"):
+            store.put(b"more", b"value")
+    with contextlib.suppress(FailedError):
+        close(storage, store)
+
+
+def test_writer_whose_lock_is_gone_makes_no_log(storage):
+    store = acquire(storage)
+    removed(storage)
+    before = storage.contents(PATH)
+
+    with pytest.raises(FailedError, match="LOCK was removed"):
+        store.put(b"key", b"value")
+    assert (before, None) == (storage.contents(PATH), store.get(b"key"))
+    close(storage, store)
