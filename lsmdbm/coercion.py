@@ -50,7 +50,7 @@ def value_bytes(value: Data) -> bytes:
 
 
 def pairs_of(other: Any) -> Iterable[tuple[Any, Any]]:
-    """Return the pairs `dict.update` would see in a mapping, in what has `keys()`, or in an iterable of pairs."""
+    """Return the pairs that `dict.update` finds in a mapping, in what has `keys()`, or in an iterable."""
     if isinstance(other, Mapping):
         return other.items()
     if hasattr(other, "keys"):

@@ -23,6 +23,7 @@ from lsmdbm._engine.stats import Stats
 from lsmdbm._engine.store import Store
 from lsmdbm.coercion import Data, key_bytes, lookup_bytes, pairs_of, parse_flag, value_bytes
 from lsmdbm.ranges import Flows, Range, RangeItems, RangeValues, narrowed, same_entries
+from lsmdbm.text import Codec, Text, text_coding
 
 T = TypeVar("T")
 
@@ -265,6 +266,39 @@ class Database(MutableMapping[bytes, bytes]):
         self._check_open()
         low, high = narrowed(None, None, start, stop, prefix)
         return Range(self, low, high, bool(reverse))
+
+    @overload
+    def text(self, codec: None = None) -> Text[bytes]: ...
+
+    @overload
+    def text(self, codec: str) -> Text[str]: ...
+
+    @overload
+    def text(self, codec: Codec) -> Text[Any]: ...
+
+    def text(self, codec: str | Codec | None = None) -> Text[Any]:
+        """Return this database with str keys and, if there is a codec, decoded values.
+
+        Making one costs nothing and copies nothing: what is written through either shows in both.
+
+        Args:
+            codec: None for values as they are, bytes; the name of a text encoding for values that are str; or
+                any object with `dumps` and `loads`, such as the modules json and pickle.  `dumps(value)`
+                returns bytes, or a str to be stored as UTF-8; `loads` is given bytes.
+
+        Raises:
+            LookupError: there is no text encoding of that name.
+            TypeError: the codec is none of these.
+
+        >>> import json
+        >>> with open("people", "n") as db:
+        ...     people = db.text(json)
+        ...     people["ann"] = {"age": 30}
+        ...     [*people.items()], db["ann"]
+        ([('ann', {'age': 30})], b'{"age": 30}')
+        """
+        self._check_open()
+        return Text(self, text_coding(codec))
 
     # -- dbm ----------------------------------------------------------------------------------------
 

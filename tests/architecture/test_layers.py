@@ -12,7 +12,7 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     " table_reader",
     "lsmdbm._engine.": "names memtable merge version tables view count dead stats install wal picker jobs"
     " background recovery tree reader syncer group store sharing",
-    "lsmdbm.": "coercion ranges database",
+    "lsmdbm.": "coercion ranges decoded text database",
 }
 ORDER = [layer + name for layer, names in LAYERS.items() for name in names.split()]
 RANK = {name: rank for rank, name in enumerate([*ORDER, "lsmdbm"])}
