@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from itertools import starmap
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
 
 from lsmdbm._base.chunk import MISSING, Missing
 from lsmdbm.coercion import Data, pairs_of
@@ -232,8 +232,9 @@ class DecodedMapping(SortedMapping[str, V], MutableMapping[str, V]):
         self._db._check_open()  # rule 5
         return self._coding.encode_key(key)
 
-    def _new_key(self, key: object) -> bytes:
-        self._db._writable()  # rule 5
+    def _key_to_write(self, key: object) -> bytes:
+        self._db._check_open()  # rule 5: in this order
+        self._db._writable()
         return self._coding.encode_key(key)
 
     def _find(self, key: str) -> V | Missing:
@@ -247,10 +248,11 @@ class DecodedMapping(SortedMapping[str, V], MutableMapping[str, V]):
         return value
 
     def __setitem__(self, key: str, value: V) -> None:
-        self._db[self._new_key(key)] = self._coding.encode_value(value)
+        name = self._key_to_write(key)  # before the value is encoded, which an assignment would do first
+        self._db[name] = self._coding.encode_value(value)
 
     def __delitem__(self, key: str) -> None:
-        if self._db.pop(self._new_key(key), None) is None:
+        if self._db.pop(self._key_to_write(key), None) is None:
             raise KeyError(key)
 
     def __contains__(self, key: object) -> bool:
@@ -278,13 +280,12 @@ class DecodedMapping(SortedMapping[str, V], MutableMapping[str, V]):
 
     def pop(self, key: str, default: Any = _NOTHING) -> Any:
         """Delete `key` and return its value; the default, or KeyError, if there is none."""
-        name = self._key(key)
+        name = self._key_to_write(key) if default is _NOTHING else self._key(key)
         data = self._db.get(name)
         value = MISSING if data is None else self._take(key, name, data)
         if value is not MISSING:
             return value
         if default is _NOTHING:
-            self._db._writable()
             raise KeyError(key)
         return default
 
@@ -374,3 +375,6 @@ class DecodedMapping(SortedMapping[str, V], MutableMapping[str, V]):
 
     def _items(self, *, reverse: bool) -> Iterator[tuple[str, V]]:
         return self.range()._items(reverse=reverse)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a view of a database handle cannot be pickled: pass its path, and open it there")

@@ -244,6 +244,9 @@ def same_entries(ours: Mapping[Any, Any], other: Mapping[Any, Any]) -> bool:
     """Return whether two mappings hold the same, in one pass and without copying either."""
     if len(ours) != len(other):
         return False
+    # Keys of our mappings are all bytes or all str, and a mapping of one kind refuses to look for the other.
+    if isinstance(next(iter(ours), None), str) != isinstance(next(iter(other), None), str):
+        return False
     nothing = object()
     return all(other.get(key, nothing) == value for key, value in ours.items())
 

@@ -7,9 +7,9 @@ Rules
      single keys, ranges and iterations all hand out that same object until the next `sync()`.
   4. What is in the cache is in the database too, if maybe in an older state; so the keys are those of
      the database.
-  5. An entry enters the cache only once it is stored: what cannot be serialized is refused where it is given.
-  6. `sync()` writes the cache in one batch, all or nothing.  An object that can no longer be serialized keeps
-     no other from being written.
+  5. What cannot be serialized is refused where it is given, before it enters the cache.
+  6. `sync()` writes the cache in one batch, all or nothing; past SYNC_BYTES in several.  An object that
+     can no longer be serialized keeps no other from being written.
 
 Thread safety: that of the database; with writeback, one thread at a time.
 """
@@ -139,9 +139,11 @@ class Shelf(DecodedMapping[V], shelve.Shelf[V]):  # type: ignore[misc]  # their 
         return cast(V, value)
 
     def _take(self, key: str, name: bytes, data: bytes) -> V | Missing:
-        value = super()._take(key, name, data)
-        held = self.cache.pop(key, value)
-        return value if value is MISSING else held
+        if key not in self.cache:
+            return super()._take(key, name, data)
+        taken = self._db.pop(name, None)
+        held = self.cache.pop(key)
+        return MISSING if taken is None else held
 
     # -- many at once -------------------------------------------------------------------------------
 

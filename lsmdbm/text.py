@@ -11,7 +11,7 @@ Thread safety: that of the database.
 from __future__ import annotations
 
 import codecs
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from lsmdbm.coercion import Data
 from lsmdbm.decoded import Coding, DecodedMapping
@@ -66,9 +66,6 @@ class Text(DecodedMapping[V]):
 
     def _name(self, key: bytes | None) -> str | None:
         return None if key is None else self._coding.decode_key(key)
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a view of a database handle cannot be pickled: pass its path, and open it there")
 
 
 def text_coding(codec: str | Codec | None) -> Coding[Any]:
