@@ -223,11 +223,10 @@ class Shelf(DecodedMapping[V], shelve.Shelf[V]):  # type: ignore[misc]  # their 
             db.close()
 
     def __del__(self) -> None:
-        if "dict" in vars(self):  # else it was never made
-            try:
-                self.close()
-            except Exception:  # a finalizer has nobody to tell; close() tells those who call it
-                pass
+        try:
+            self.close()  # AttributeError: it was never made
+        except Exception:  # a finalizer has nobody to tell; close() tells those who call it
+            pass
 
 
 class _CachedRange(DecodedRange[V]):

@@ -144,6 +144,15 @@ def test_what_is_deleted_under_an_iteration_does_not_come_back(path):
         assert {"a": [1], "c": [3]} == dict(shelf)
 
 
+def test_what_is_cleared_is_gone_from_the_cache_too(path):
+    with lsmdbm.open_shelf(path, writeback=True) as shelf:
+        shelf.update(a=[1], b=[2])
+        shelf.clear()
+        assert (None, [], False) == (shelf.get("a"), [*shelf], "b" in shelf)
+    with lsmdbm.open_shelf(path) as shelf:
+        assert {} == dict(shelf)
+
+
 def test_without_writeback_each_value_is_a_copy(path):
     with lsmdbm.open_shelf(path) as shelf:
         shelf["a"] = given = [1]

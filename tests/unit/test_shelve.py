@@ -1,5 +1,6 @@
 """What of a shelf shows only from inside.  What users see: behaviour/test_shelf.py."""
 
+import importlib.util
 import pickle
 import shelve as stdlib
 
@@ -202,6 +203,16 @@ def test_one_half_of_a_serialization_is_an_error_before_anything_is_opened(stora
     with pytest.raises(getattr(stdlib, "ShelveError", ValueError)):
         shelve.open_shelf("/no/such/parent", **given)
     assert "open" in repr(db)
+
+
+def test_the_stdlibs_error_catches_ours_where_it_has_one(monkeypatch):
+    """As from Python 3.15 on."""
+    monkeypatch.setattr(stdlib, "ShelveError", type("ShelveError", (Exception,), {}), raising=False)
+    spec = importlib.util.spec_from_file_location("shelve_of_later", shelve.__file__)
+    later = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(later)
+
+    assert issubclass(later.ShelveError, stdlib.ShelveError)
 
 
 @pytest.mark.parametrize("wrong", [{}, None, "path", stdlib.Shelf({})], ids=repr)
