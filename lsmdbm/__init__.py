@@ -6,9 +6,15 @@
         db["apple"] = "red"
         for key, value in db.range("a", "b").items(): ...
 
-General layout: `database` (open, Database) and `ranges` (Range) are the faces; below them `_engine`
-decides what happens in what order, `_format` knows the bytes, `_base` the words all of them share.
+General layout: `database` (open, Database) and `ranges` (Range) are the faces of bytes, `text` (Text) and
+`shelve` (open_shelf) those of str and objects; below them `_engine` decides what happens in what order,
+`_format` knows the bytes, `_base` the words all of them share.
+
+The names in _LATER are imported when they are first asked for: who stores bytes need not load pickle.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from lsmdbm._base.errors import (
     ClosedError,
@@ -25,7 +31,13 @@ from lsmdbm._base.options import Options
 from lsmdbm._engine.stats import LevelStats, Stats
 from lsmdbm.coercion import open_flags
 from lsmdbm.database import Database, open  # noqa: A004 - the name the dbm modules share
+from lsmdbm.decoded import DecodedRange
 from lsmdbm.ranges import Range
+from lsmdbm.text import Text
+
+if TYPE_CHECKING:
+    from lsmdbm import shelve
+    from lsmdbm.shelve import open_shelf
 
 __version__ = "0.1.0"
 
@@ -34,6 +46,7 @@ __all__ = [
     "ConflictError",
     "CorruptionError",
     "Database",
+    "DecodedRange",
     "FailedError",
     "FlagError",
     "LevelStats",
@@ -43,7 +56,23 @@ __all__ = [
     "Range",
     "ReadOnlyError",
     "Stats",
+    "Text",
     "error",
     "open",
     "open_flags",
+    "open_shelf",
+    "shelve",
 ]
+
+_LATER = {"open_shelf": "lsmdbm.shelve", "shelve": "lsmdbm.shelve"}  # public name: its module, or itself
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(_LATER[name])
+    return getattr(module, name, module)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

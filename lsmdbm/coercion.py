@@ -9,6 +9,9 @@ Thread safety: pure functions.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from lsmdbm._base.chunk import check_key, check_value
 from lsmdbm._base.errors import FlagError
 
@@ -44,6 +47,15 @@ def key_bytes(key: Data) -> bytes:
 def value_bytes(value: Data) -> bytes:
     """Return a value as bytes; ValueError if it is longer than a value may be."""
     return check_value(lookup_bytes(value, "value"))
+
+
+def pairs_of(other: Any) -> Iterable[tuple[Any, Any]]:
+    """Return the pairs that `dict.update` finds in a mapping, in what has `keys()`, or in an iterable."""
+    if isinstance(other, Mapping):
+        return other.items()
+    if hasattr(other, "keys"):
+        return ((key, other[key]) for key in other.keys())  # noqa: SIM118 - what dict.update does
+    return other  # type: ignore[no-any-return]  # whoever iterates over it will see
 
 
 def parse_flag(flag: object) -> tuple[str, str | None]:

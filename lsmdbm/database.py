@@ -11,7 +11,7 @@ Thread safety: a handle may be used from any thread.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, NoReturn, TypeVar, cast, overload
 
 from lsmdbm._base.chunk import MAX_KEY_BYTES, MAX_VALUE_BYTES, Chunks
@@ -21,8 +21,9 @@ from lsmdbm._engine import sharing
 from lsmdbm._engine.sharing import Lease
 from lsmdbm._engine.stats import Stats
 from lsmdbm._engine.store import Store
-from lsmdbm.coercion import Data, key_bytes, lookup_bytes, parse_flag, value_bytes
+from lsmdbm.coercion import Data, key_bytes, lookup_bytes, pairs_of, parse_flag, value_bytes
 from lsmdbm.ranges import Flows, Range, RangeItems, RangeValues, narrowed, same_entries
+from lsmdbm.text import Codec, Text, text_coding
 
 T = TypeVar("T")
 
@@ -184,7 +185,7 @@ class Database(MutableMapping[bytes, bytes]):
         the iterable fails, or a key or value has the wrong type, what came before it is written.
         """
         store = self._writable()
-        for pairs in (_pairs(other), more.items()):
+        for pairs in (pairs_of(other), more.items()):
             batch: dict[bytes, bytes | None] = {}
             size = 0
             try:
@@ -236,12 +237,12 @@ class Database(MutableMapping[bytes, bytes]):
         """Iterate over the keys, without their values."""
         return iter(self.range())
 
-    def values(self) -> RangeValues:
+    def values(self) -> RangeValues[bytes]:
         """Return the values, in key order, as a sized view."""
         self._check_open()
         return self.range().values()
 
-    def items(self) -> RangeItems:
+    def items(self) -> RangeItems[bytes, bytes]:
         """Return the pairs of key and value, in key order, as a sized view."""
         self._check_open()
         return self.range().items()
@@ -264,6 +265,39 @@ class Database(MutableMapping[bytes, bytes]):
         self._check_open()
         low, high = narrowed(None, None, start, stop, prefix)
         return Range(self, low, high, bool(reverse))
+
+    @overload
+    def text(self, codec: None = None) -> Text[bytes]: ...
+
+    @overload
+    def text(self, codec: str) -> Text[str]: ...
+
+    @overload
+    def text(self, codec: Codec) -> Text[Any]: ...
+
+    def text(self, codec: str | Codec | None = None) -> Text[Any]:
+        """Return this database with str keys and, if there is a codec, decoded values.
+
+        Making one costs nothing and copies nothing: what is written through either shows in both.
+
+        Args:
+            codec: None for values as they are, bytes; the name of a text encoding for values that are str; or
+                any object with `dumps` and `loads`, such as the modules json and pickle.  `dumps(value)`
+                returns bytes, or a str to be stored as UTF-8; `loads` is given bytes.
+
+        Raises:
+            LookupError: there is no text encoding of that name.
+            TypeError: the codec is none of these.
+
+        >>> import json
+        >>> with open("people", "n") as db:
+        ...     people = db.text(json)
+        ...     people["ann"] = {"age": 30}
+        ...     [*people.items()], db["ann"]
+        ([('ann', {'age': 30})], b'{"age": 30}')
+        """
+        self._check_open()
+        return Text(self, text_coding(codec))
 
     # -- dbm ----------------------------------------------------------------------------------------
 
@@ -367,11 +401,3 @@ class Database(MutableMapping[bytes, bytes]):
 
 def _key(found: tuple[bytes, bytes] | None) -> bytes | None:
     return None if found is None else found[0]
-
-
-def _pairs(other: Any) -> Iterable[tuple[Data, Data]]:
-    if isinstance(other, Mapping):
-        return other.items()
-    if hasattr(other, "keys"):
-        return ((key, other[key]) for key in other.keys())  # noqa: SIM118 - what dict.update does
-    return cast("Iterable[tuple[Data, Data]]", other)

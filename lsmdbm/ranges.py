@@ -11,13 +11,17 @@ Thread safety: a range may be used from any thread; one iterator by one thread a
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakSet
 
 from lsmdbm._base.chunk import Chunks, prefix_stop
 from lsmdbm.coercion import Data, lookup_bytes
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Flow:
@@ -67,7 +71,47 @@ class Source(Protocol):
     def _check_open(self) -> None: ...
 
 
-class Range(Mapping[bytes, bytes]):
+class SortedMapping(Mapping[K, V]):
+    """What sorted mappings have in common, whatever their keys and values are."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _keys(self, *, reverse: bool) -> Iterator[K]: ...
+
+    @abstractmethod
+    def _values(self, *, reverse: bool) -> Iterator[V]: ...
+
+    @abstractmethod
+    def _items(self, *, reverse: bool) -> Iterator[tuple[K, V]]: ...
+
+    def __iter__(self) -> Iterator[K]:
+        return self._keys(reverse=False)
+
+    def __reversed__(self) -> Iterator[K]:
+        return self._keys(reverse=True)
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return same_entries(self, other) if isinstance(other, Mapping) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def keys(self) -> RangeKeys[K]:
+        """Return the keys, as a sized view; iterating it reads no values."""
+        return RangeKeys(self)
+
+    def values(self) -> RangeValues[V]:
+        """Return the values, in key order, as a sized view."""
+        return RangeValues(self)
+
+    def items(self) -> RangeItems[K, V]:
+        """Return the pairs of key and value, as a sized view."""
+        return RangeItems(self)
+
+
+class Range(SortedMapping[bytes, bytes]):
     """The entries of a sorted mapping with `start <= key < stop`, in ascending or descending order.
 
     Made by `range()` of a database or of another range; a read-only `Mapping` whose views are sized and
@@ -112,8 +156,11 @@ class Range(Mapping[bytes, bytes]):
         low, high = narrowed(self._start, self._stop, start, stop, prefix)
         return Range(self._source, low, high, self._reverse ^ bool(reverse))
 
+    def _spans(self, key: bytes) -> bool:
+        return (self._start is None or key >= self._start) and (self._stop is None or key < self._stop)
+
     def _look_up(self, key: bytes) -> bytes | None:
-        if (self._start is None or key >= self._start) and (self._stop is None or key < self._stop):
+        if self._spans(key):
             return self._source._get(key)
         self._source._check_open()
         return None
@@ -133,31 +180,6 @@ class Range(Mapping[bytes, bytes]):
 
     def __bool__(self) -> bool:
         return self._end(False, keys_only=True) is not None
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._keys(reverse=False)
-
-    def __reversed__(self) -> Iterator[bytes]:
-        return self._keys(reverse=True)
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        return same_entries(self, other) if isinstance(other, Mapping) else NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def keys(self) -> RangeKeys:
-        """Return the keys, as a sized view; iterating it reads no values."""
-        return RangeKeys(self)
-
-    def values(self) -> RangeValues:
-        """Return the values, in key order, as a sized view."""
-        return RangeValues(self)
-
-    def items(self) -> RangeItems:
-        """Return the pairs of key and value, as a sized view."""
-        return RangeItems(self)
 
     def first(self) -> tuple[bytes, bytes] | None:
         """Return the entry an iteration would begin with; None if there is none.  O(log n)."""
@@ -218,9 +240,12 @@ def narrowed(
     )
 
 
-def same_entries(ours: Mapping[bytes, bytes], other: Mapping[Any, Any]) -> bool:
+def same_entries(ours: Mapping[Any, Any], other: Mapping[Any, Any]) -> bool:
     """Return whether two mappings hold the same, in one pass and without copying either."""
     if len(ours) != len(other):
+        return False
+    # Keys of our mappings are all bytes or all str, and a mapping of one kind refuses to look for the other.
+    if isinstance(next(iter(ours), None), str) != isinstance(next(iter(other), None), str):
         return False
     nothing = object()
     return all(other.get(key, nothing) == value for key, value in ours.items())
@@ -254,52 +279,52 @@ def _item_lists(source: Source, chunks: Chunks, step: int) -> Iterator[Iterator[
         source._check_open()
 
 
-class RangeKeys(KeysView[bytes]):
-    """The keys of a range."""
+class RangeKeys(KeysView[K], Generic[K]):
+    """The keys of a sorted mapping."""
 
     __slots__ = ()
-    _mapping: Range
+    _mapping: SortedMapping[K, Any]
 
-    def __init__(self, mapping: Range) -> None:
+    def __init__(self, mapping: SortedMapping[K, Any]) -> None:
         super().__init__(mapping)
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[K]:
         return self._mapping._keys(reverse=False)
 
-    def __reversed__(self) -> Iterator[bytes]:
+    def __reversed__(self) -> Iterator[K]:
         return self._mapping._keys(reverse=True)
 
 
-class RangeValues(ValuesView[bytes]):
-    """The values of a range, in key order."""
+class RangeValues(ValuesView[V], Generic[V]):
+    """The values of a sorted mapping, in key order."""
 
     __slots__ = ()
-    _mapping: Range
+    _mapping: SortedMapping[Any, V]
 
-    def __init__(self, mapping: Range) -> None:
+    def __init__(self, mapping: SortedMapping[Any, V]) -> None:
         super().__init__(mapping)
 
     def __contains__(self, value: object) -> bool:
         return any(value == held for held in self)
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[V]:
         return self._mapping._values(reverse=False)
 
-    def __reversed__(self) -> Iterator[bytes]:
+    def __reversed__(self) -> Iterator[V]:
         return self._mapping._values(reverse=True)
 
 
-class RangeItems(ItemsView[bytes, bytes]):
-    """The entries of a range."""
+class RangeItems(ItemsView[K, V], Generic[K, V]):
+    """The entries of a sorted mapping."""
 
     __slots__ = ()
-    _mapping: Range
+    _mapping: SortedMapping[K, V]
 
-    def __init__(self, mapping: Range) -> None:
+    def __init__(self, mapping: SortedMapping[K, V]) -> None:
         super().__init__(mapping)
 
-    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+    def __iter__(self) -> Iterator[tuple[K, V]]:
         return self._mapping._items(reverse=False)
 
-    def __reversed__(self) -> Iterator[tuple[bytes, bytes]]:
+    def __reversed__(self) -> Iterator[tuple[K, V]]:
         return self._mapping._items(reverse=True)

@@ -12,7 +12,7 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     " table_reader",
     "lsmdbm._engine.": "names memtable merge version tables view count dead stats install wal picker jobs"
     " background recovery tree reader syncer group store sharing",
-    "lsmdbm.": "coercion ranges database",
+    "lsmdbm.": "coercion ranges decoded text database shelve",
 }
 ORDER = [layer + name for layer, names in LAYERS.items() for name in names.split()]
 RANK = {name: rank for rank, name in enumerate([*ORDER, "lsmdbm"])}
@@ -25,7 +25,8 @@ HOMES = {  # imported module: prefix of the modules that may import it; () is no
     "click": "lsmdbm.cli",
     "rich": "lsmdbm.cli",
     "struct": ("lsmdbm._format.", "lsmdbm.dbapi.values"),
-    "pickle": ("lsmdbm.shelf", "lsmdbm.cache"),
+    "pickle": ("lsmdbm.shelve", "lsmdbm.cache"),
+    "shelve": "lsmdbm.shelve",
     "os": "lsmdbm._base.storage",
     "fcntl": "lsmdbm._base.storage",
     "time": "lsmdbm._base.storage",

@@ -8,6 +8,7 @@ import pytest
 import lsmdbm
 from lsmdbm._base.errors import CorruptionError
 from lsmdbm.database import open_on
+from support.battery import everything_about, expected_about
 from support.crash_storage import CrashStorage
 from support.layers import KEYS, SHAPES, shaped
 
@@ -31,40 +32,6 @@ def small(request, path):
         if request.param == "on disk":
             db.flush()
         yield db
-
-
-def everything_about(mapping):
-    """What the interface says of a range, each part by its own means."""
-    return {
-        "keys": [*mapping.keys()],
-        "iterator": [key for key in mapping],
-        "values": [*mapping.values()],
-        "items": [*mapping.items()],
-        "reversed": [*reversed(mapping)][::-1],
-        "reversed items": [*reversed(mapping.items())][::-1],
-        "reversed values": [*reversed(mapping.values())][::-1],
-        "length": len(mapping),
-        "truth": bool(mapping),
-        "first": mapping.first(),
-        "last": mapping.last(),
-    }
-
-
-def expected_about(items):
-    keys, values = [key for key, _ in items], [value for _, value in items]
-    return {
-        "keys": keys,
-        "iterator": keys,
-        "values": values,
-        "items": items,
-        "reversed": keys,
-        "reversed items": items,
-        "reversed values": values,
-        "length": len(items),
-        "truth": bool(items),
-        "first": items[0] if items else None,
-        "last": items[-1] if items else None,
-    }
 
 
 CASES = [  # arguments of range(), and the keys among SMALL

@@ -1,4 +1,4 @@
-"""A shelve.Shelf over a database: objects in, objects out."""
+"""A shelf over a database, the stdlib's and ours: objects in, objects out."""
 
 import datetime
 import pickle
@@ -7,6 +7,13 @@ import shelve
 import pytest
 
 import lsmdbm
+from lsmdbm.database import open_on
+from support.crash_storage import CrashStorage
+
+try:
+    from test import mapping_tests
+except ImportError:  # distributions keep the tests of Python in a package of their own
+    mapping_tests = None
 
 pytestmark = pytest.mark.usefixtures("no_syncs")
 
@@ -24,12 +31,39 @@ OBJECTS = {
 PROTOCOLS = [None, *range(pickle.HIGHEST_PROTOCOL + 1)]
 
 
-def open_shelf(path, flag="c", **arguments):
-    return shelve.Shelf(lsmdbm.open(path, flag), **arguments)
+SHELVES = {"stdlib": shelve.Shelf, "ours": lsmdbm.shelve.Shelf}
+
+
+@pytest.fixture(params=SHELVES)
+def open_shelf(request):
+    """Open a shelf of either kind."""
+    return lambda path, flag="c", **arguments: SHELVES[request.param](lsmdbm.open(path, flag), **arguments)
+
+
+if mapping_tests is not None:
+
+    class TestProtocol(mapping_tests.BasicTestMappingProtocol):
+        """CPython's own idea of a mapping."""
+
+        arguments = {}
+
+        def _reference(self):
+            return {"key1": "value1", "key2": 2, "key3": (1, 2, 3)}
+
+        def _empty_mapping(self):
+            shelf = lsmdbm.shelve.Shelf(open_on(CrashStorage(), "/db", "c", 0o666, {}), **self.arguments)
+            self.addCleanup(shelf.close)
+            return shelf
+
+    class TestWriteback(TestProtocol):
+        arguments = {"writeback": True}
+
+    class TestEncodedKeys(TestProtocol):
+        arguments = {"keyencoding": "utf-16", "protocol": 2}
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_objects_survive_with_every_pickle_protocol(path, protocol):
+def test_objects_survive_with_every_pickle_protocol(open_shelf, path, protocol):
     with open_shelf(path, protocol=protocol) as shelf:
         shelf.update(OBJECTS)
         assert OBJECTS == dict(shelf)
@@ -40,7 +74,7 @@ def test_objects_survive_with_every_pickle_protocol(path, protocol):
 
 
 @pytest.mark.parametrize("written", PROTOCOLS)
-def test_what_one_protocol_wrote_every_other_reads(path, written):
+def test_what_one_protocol_wrote_every_other_reads(open_shelf, path, written):
     with open_shelf(path, protocol=written) as shelf:
         shelf["nested"] = OBJECTS["nested"]
     for protocol in PROTOCOLS:
@@ -48,7 +82,7 @@ def test_what_one_protocol_wrote_every_other_reads(path, written):
             assert OBJECTS["nested"] == shelf["nested"]
 
 
-def test_writeback_keeps_what_was_changed_in_place(path):
+def test_writeback_keeps_what_was_changed_in_place(open_shelf, path):
     with open_shelf(path, writeback=True) as shelf:
         shelf["list"] = [1]
         shelf["list"].append(2)
@@ -62,7 +96,7 @@ def test_writeback_keeps_what_was_changed_in_place(path):
         assert [1, 2, 3] == shelf["list"]
 
 
-def test_a_shelf_is_a_mapping(path):
+def test_a_shelf_is_a_mapping(open_shelf, path):
     with open_shelf(path) as shelf:
         shelf.update(a=1, b=2, c=3)
         assert (1, None, 7) == (shelf["a"], shelf.get("x"), shelf.get("x", 7))
@@ -82,7 +116,7 @@ def test_a_shelf_is_a_mapping(path):
         assert {} == dict(shelf)
 
 
-def test_a_shelf_can_be_deleted_from_while_it_is_iterated_over(path):
+def test_a_shelf_can_be_deleted_from_while_it_is_iterated_over(open_shelf, path):
     with open_shelf(path) as shelf:
         shelf.update((str(number), number) for number in range(100))
         for key in shelf:
@@ -90,9 +124,10 @@ def test_a_shelf_can_be_deleted_from_while_it_is_iterated_over(path):
         assert 0 == len(shelf)
 
 
-def test_a_closed_shelf_has_closed_its_database(path):
+@pytest.mark.parametrize("kind", SHELVES)
+def test_a_closed_shelf_has_closed_its_database(kind, path):
     db = lsmdbm.open(path, "c")
-    shelf = shelve.Shelf(db)
+    shelf = SHELVES[kind](db)
     shelf["a"] = 1
     shelf.close()
     shelf.close()
@@ -103,7 +138,7 @@ def test_a_closed_shelf_has_closed_its_database(path):
         db["a"]
 
 
-def test_a_read_only_shelf_reads_and_refuses_to_write(path):
+def test_a_read_only_shelf_reads_and_refuses_to_write(open_shelf, path):
     with open_shelf(path) as shelf:
         shelf["a"] = 1
     with open_shelf(path, "r") as shelf:
@@ -113,7 +148,7 @@ def test_a_read_only_shelf_reads_and_refuses_to_write(path):
         shelf.sync()
 
 
-def test_keys_may_have_another_encoding(path):
+def test_keys_may_have_another_encoding(open_shelf, path):
     with open_shelf(path, keyencoding="latin-1") as shelf:
         shelf["caf\u00e9"] = 1
         assert ["caf\u00e9"] == list(shelf)

@@ -1,0 +1,380 @@
+"""Mappings from str to decoded values over a sorted mapping from bytes to bytes.
+
+    Coding               how keys and values become bytes, and what bytes become
+    DecodedRange         a range of such a mapping
+    DecodedMapping       the mapping itself: the common part of Text and Shelf
+
+Rules
+  1. A key is a str.  Bytes are no other spelling of it, as they are for a Database: keys come out as str,
+     and a mapping that took what it never gives would hold keys that differ from those that went in.
+  2. Order is that of the encoded keys.  For UTF-8 that is the order of code points, as Python compares str.
+  3. Whoever asks for keys alone decodes no values and reads none.
+  4. A value is decoded before its entry is deleted: what cannot be decoded stays.
+  5. Order of checks: closed, read only, types, limits; all before anything is written.
+
+Thread safety: that of what they stand on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from dataclasses import dataclass
+from itertools import starmap
+from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
+
+from lsmdbm._base.chunk import MISSING, Missing
+from lsmdbm.coercion import Data, pairs_of
+from lsmdbm.ranges import Range, RangeItems, RangeKeys, RangeValues, SortedMapping
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+NAMED_BYTES = 80  # of a key that is shown in an error
+_NOTHING: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Coding(Generic[V]):
+    """How keys and values are stored.
+
+    `key_encoding` is the name of a text encoding.
+    """
+
+    key_encoding: str
+    encode_value: Callable[[V], Data]
+    decode_value: Callable[[bytes], V]
+
+    def encode_key(self, key: object, what: str = "key") -> bytes:
+        """Return a key, or a bound of a range, as it is stored; TypeError if it is no str."""
+        if isinstance(key, str):
+            return key.encode(self.key_encoding)
+        raise TypeError(f"{what} must be str, not {type(key).__name__}")
+
+    def decode_key(self, key: bytes) -> str:
+        """Return a stored key as str; UnicodeDecodeError, which names it, if it is none in this encoding."""
+        try:
+            return key.decode(self.key_encoding)
+        except UnicodeDecodeError as exc:
+            exc.reason += f"; the key is {key[:NAMED_BYTES]!r}{'...' if len(key) > NAMED_BYTES else ''}"
+            raise
+
+    def decode_item(self, key: bytes, value: bytes) -> tuple[str, V]:
+        """Return a stored entry as it was given."""
+        return self.decode_key(key), self.decode_value(value)
+
+    def bounds(self, start: str | None, stop: str | None, prefix: str | None) -> dict[str, bytes | None]:
+        """Return the bounds of a range as they are stored, by name."""
+        given = {"start": start, "stop": stop, "prefix": prefix}
+        return {
+            name: None if bound is None else self.encode_key(bound, name) for name, bound in given.items()
+        }
+
+
+class DecodedRange(SortedMapping[str, V]):
+    """The entries of a mapping of decoded values with `start <= key < stop`, ascending or descending.
+
+    Made by `range()` of a text view, of a shelf, or of another range; a read-only `Mapping` whose views are
+    sized and can be iterated again.  Making one costs nothing and reads nothing.
+
+    >>> import lsmdbm
+    >>> with lsmdbm.open("fruit", "n") as db:
+    ...     fruit = db.text("utf-8")
+    ...     fruit.update({"apple": "red", "banana": "yellow", "cherry": "dark red"})
+    ...     [*fruit.range("b")], len(fruit.range(stop="c")), fruit.range(prefix="ch").first()
+    (['banana', 'cherry'], 2, ('cherry', 'dark red'))
+    """
+
+    __module__ = "lsmdbm"
+    __slots__ = ("_coding", "_range")
+
+    def __init__(self, coding: Coding[V], stored: Range) -> None:
+        self._coding = coding
+        self._range = stored
+
+    def _over(self, stored: Range) -> DecodedRange[V]:
+        return DecodedRange(self._coding, stored)
+
+    def __repr__(self) -> str:
+        return f"<DecodedRange over {self._range!r}>"
+
+    def range(
+        self,
+        start: str | None = None,
+        stop: str | None = None,
+        *,
+        prefix: str | None = None,
+        reverse: bool = False,
+    ) -> DecodedRange[V]:
+        """Return the part of this range with `start <= key < stop` and, if given, that prefix.
+
+        Args:
+            start: smallest key that is in; None for no bound of its own.
+            stop: smallest key that is out; None for no bound of its own.
+            prefix: what keys begin with; together with bounds, both hold.
+            reverse: iterate the other way round than this range does.
+        """
+        bounds = self._coding.bounds(start, stop, prefix)
+        return self._over(self._range.range(**bounds, reverse=reverse))
+
+    def _find(self, key: str) -> V | Missing:
+        value = self._range._look_up(self._coding.encode_key(key))
+        return MISSING if value is None else self._coding.decode_value(value)
+
+    def __getitem__(self, key: str) -> V:
+        value = self._find(key)
+        if value is MISSING:
+            raise KeyError(key)
+        return value
+
+    @overload
+    def get(self, key: str) -> V | None: ...
+
+    @overload
+    def get(self, key: str, default: V | T) -> V | T: ...
+
+    def get(self, key: str, default: object = None) -> object:
+        """Return the value of `key`, or the very object given as default."""
+        value = self._find(key)
+        return default if value is MISSING else value
+
+    def __contains__(self, key: object) -> bool:
+        return self._coding.encode_key(key) in self._range
+
+    def __len__(self) -> int:
+        """Count the keys; values are not read.  O(n)."""
+        return len(self._range)
+
+    def __bool__(self) -> bool:
+        return bool(self._range)
+
+    def first(self) -> tuple[str, V] | None:
+        """Return the entry an iteration would begin with; None if there is none.  O(log n)."""
+        return self._end(False)
+
+    def last(self) -> tuple[str, V] | None:
+        """Return the entry an iteration would end with; None if there is none.  O(log n)."""
+        return self._end(True)
+
+    def _end(self, last: bool) -> tuple[str, V] | None:
+        found = self._range._end(last)
+        return None if found is None else self._coding.decode_item(*found)
+
+    def _keys(self, *, reverse: bool) -> Iterator[str]:
+        # map and its like go on behind an error, as a generator would not: nothing ends early unnoticed.
+        return map(self._coding.decode_key, self._range._keys(reverse=reverse))
+
+    def _values(self, *, reverse: bool) -> Iterator[V]:
+        return map(self._coding.decode_value, self._range._values(reverse=reverse))
+
+    def _items(self, *, reverse: bool) -> Iterator[tuple[str, V]]:
+        return starmap(self._coding.decode_item, self._range._items(reverse=reverse))
+
+
+class _Stored(Protocol):
+    """What a decoded mapping stands on: a database, as far as it is asked for here."""
+
+    def __setitem__(self, key: bytes, value: Data) -> None: ...
+
+    def __delitem__(self, key: bytes) -> None: ...
+
+    def __contains__(self, key: object) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+    def __bool__(self) -> bool: ...
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def setdefault(self, key: bytes, default: Data) -> bytes: ...
+
+    def pop(self, key: bytes, default: Any) -> Any: ...
+
+    def update(self, other: Iterable[tuple[bytes, Data]], /) -> None: ...
+
+    def clear(self) -> None: ...
+
+    def firstkey(self) -> bytes | None: ...
+
+    def lastkey(self) -> bytes | None: ...
+
+    def nextkey(self, key: bytes) -> bytes | None: ...
+
+    def prevkey(self, key: bytes) -> bytes | None: ...
+
+    def range(
+        self,
+        start: bytes | None = None,
+        stop: bytes | None = None,
+        *,
+        prefix: bytes | None = None,
+        reverse: bool = False,
+    ) -> Range: ...
+
+    def _check_open(self) -> None: ...
+
+    def _writable(self) -> Any: ...
+
+
+class DecodedMapping(SortedMapping[str, V], MutableMapping[str, V]):
+    """A sorted mapping from str to decoded values; what it is called and who makes it, its subclasses say."""
+
+    __slots__ = ()
+    _db: _Stored
+    _coding: Coding[V]
+
+    def __init__(self, db: _Stored, coding: Coding[V]) -> None:
+        self._db = db
+        self._coding = coding
+
+    # -- single keys --------------------------------------------------------------------------------
+
+    def _key(self, key: object) -> bytes:
+        self._db._check_open()  # rule 5
+        return self._coding.encode_key(key)
+
+    def _key_to_write(self, key: object) -> bytes:
+        self._db._check_open()  # rule 5: in this order
+        self._db._writable()
+        return self._coding.encode_key(key)
+
+    def _find(self, key: str) -> V | Missing:
+        data = self._db.get(self._key(key))
+        return MISSING if data is None else self._coding.decode_value(data)
+
+    def __getitem__(self, key: str) -> V:
+        value = self._find(key)
+        if value is MISSING:
+            raise KeyError(key)
+        return value
+
+    def __setitem__(self, key: str, value: V) -> None:
+        name = self._key_to_write(key)  # before the value is encoded, which an assignment would do first
+        self._db[name] = self._coding.encode_value(value)
+
+    def __delitem__(self, key: str) -> None:
+        if self._db.pop(self._key_to_write(key), None) is None:
+            raise KeyError(key)
+
+    def __contains__(self, key: object) -> bool:
+        return self._key(key) in self._db
+
+    @overload
+    def get(self, key: str) -> V | None: ...
+
+    @overload
+    def get(self, key: str, default: V | T) -> V | T: ...
+
+    def get(self, key: str, default: object = None) -> object:
+        """Return the value of `key`, or the very object given as default."""
+        value = self._find(key)
+        return default if value is MISSING else value
+
+    def setdefault(self, key: str, default: Any = None) -> V:
+        """Return the value of `key`, which becomes `default` if there is none.  One atomic step."""
+        name = self._key(key)
+        data = self._db.get(name)
+        if data is None:
+            self._db._writable()  # rule 5
+            data = self._db.setdefault(name, self._coding.encode_value(default))
+        return self._coding.decode_value(data)
+
+    def pop(self, key: str, default: Any = _NOTHING) -> Any:
+        """Delete `key` and return its value; the default, or KeyError, if there is none."""
+        name = self._key_to_write(key) if default is _NOTHING else self._key(key)
+        data = self._db.get(name)
+        value = MISSING if data is None else self._take(key, name, data)
+        if value is not MISSING:
+            return value
+        if default is _NOTHING:
+            raise KeyError(key)
+        return default
+
+    def popitem(self) -> tuple[str, V]:
+        """Delete the first key and return it with its value; KeyError if there is none."""
+        self._db._writable()
+        while (found := self._db.range().first()) is not None:
+            key = self._coding.decode_key(found[0])
+            value = self._take(key, *found)
+            if value is not MISSING:
+                return key, value
+        raise KeyError("popitem(): mapping is empty")
+
+    def _take(self, key: str, name: bytes, data: bytes) -> V | Missing:
+        """Delete an entry that was found, and return its value; MISSING if somebody else has taken it."""
+        self._db._writable()
+        value = self._coding.decode_value(data)  # rule 4
+        taken = self._db.pop(name, None)
+        if taken is None:
+            return MISSING
+        return value if taken == data else self._coding.decode_value(taken)
+
+    # -- many at once -------------------------------------------------------------------------------
+
+    def update(self, other: Any = (), /, **more: V) -> None:
+        """Set many keys, from a mapping, an iterable of pairs, or keywords.
+
+        Written in batches, each whole or not at all; memory is bounded, however long the iterable is.  If
+        the iterable fails, or a key or value has the wrong type, what came before it is written.
+        """
+        for pairs in (pairs_of(other), more.items()):
+            self._db.update(self._encoded(pairs))
+
+    def _encoded(self, pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[bytes, Data]]:
+        for key, value in pairs:
+            yield self._coding.encode_key(key), self._coding.encode_value(value)
+
+    def clear(self) -> None:
+        """Delete everything, at constant cost; the space is given back by and by."""
+        self._db.clear()
+
+    # -- everything, in order -----------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Return the exact number of keys, as the database counts them."""
+        return len(self._db)
+
+    def __bool__(self) -> bool:
+        return bool(self._db)
+
+    def keys(self) -> RangeKeys[str]:
+        """Return the keys, as a sized view; iterating it reads no values."""
+        self._db._check_open()
+        return super().keys()
+
+    def values(self) -> RangeValues[V]:
+        """Return the values, in key order, as a sized view."""
+        self._db._check_open()
+        return super().values()
+
+    def items(self) -> RangeItems[str, V]:
+        """Return the pairs of key and value, in key order, as a sized view."""
+        self._db._check_open()
+        return super().items()
+
+    def range(
+        self,
+        start: str | None = None,
+        stop: str | None = None,
+        *,
+        prefix: str | None = None,
+        reverse: bool = False,
+    ) -> DecodedRange[V]:
+        """Return the entries with `start <= key < stop` and, if given, that prefix, as a lazy mapping."""
+        self._db._check_open()
+        bounds = self._coding.bounds(start, stop, prefix)
+        return self._over(self._db.range(**bounds, reverse=reverse))
+
+    def _over(self, stored: Range) -> DecodedRange[V]:
+        return DecodedRange(self._coding, stored)
+
+    def _keys(self, *, reverse: bool) -> Iterator[str]:
+        return self.range()._keys(reverse=reverse)
+
+    def _values(self, *, reverse: bool) -> Iterator[V]:
+        return self.range()._values(reverse=reverse)
+
+    def _items(self, *, reverse: bool) -> Iterator[tuple[str, V]]:
+        return self.range()._items(reverse=reverse)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a view of a database handle cannot be pickled: pass its path, and open it there")

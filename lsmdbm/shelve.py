@@ -1,0 +1,324 @@
+"""Shelves: str keys and objects over a database.  `from lsmdbm import shelve` replaces `import shelve`.
+
+Rules
+  1. A Shelf is a `shelve.Shelf` and does all that one does; what differs is what it costs.
+  2. Nothing builds a list of the keys, and nothing that can be told from the database reads a value.
+  3. With writeback, an object that was handed out or stored is in the cache, and the cache comes first:
+     single keys, ranges and iterations all hand out that same object until the next `sync()`.
+  4. What is in the cache is in the database too, if maybe in an older state; so the keys are those of
+     the database.
+  5. What cannot be serialized is refused where it is given, before it enters the cache.
+  6. `sync()` writes the cache in one batch, all or nothing; past SYNC_BYTES in several.  An object that
+     can no longer be serialized keeps no other from being written.
+
+Thread safety: that of the database; with writeback, one thread at a time.
+"""
+
+from __future__ import annotations
+
+import pickle
+import shelve
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from functools import partial
+from operator import itemgetter
+from typing import Any, NoReturn, TypeVar, cast
+
+from lsmdbm._base.chunk import MISSING, Missing
+from lsmdbm.coercion import Data, key_bytes, value_bytes
+from lsmdbm.database import Database
+from lsmdbm.database import open as open_database
+from lsmdbm.decoded import Coding, DecodedMapping, DecodedRange
+from lsmdbm.ranges import Range
+
+__all__ = ["Shelf", "ShelveError", "open", "open_shelf"]
+
+V = TypeVar("V")
+
+SYNC_BYTES = 256 << 20  # of serialized objects in one record of the log; what is more goes into another
+
+
+class ShelveError(getattr(shelve, "ShelveError", ValueError)):  # type: ignore[misc]  # the stdlib's is of 3.15
+    """One of `serializer` and `deserializer` was given without the other."""
+
+
+class _Closed(MutableMapping[bytes, bytes]):
+    """Stands in for the database of a closed shelf."""
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise ValueError("invalid operation on closed shelf")
+
+    __getitem__ = __setitem__ = __delitem__ = __iter__ = __len__ = _refuse
+
+    def __getattribute__(self, name: str) -> Any:
+        return object.__getattribute__(self, name if name.startswith("__") else "_refuse")
+
+    def __repr__(self) -> str:
+        return "<closed>"
+
+
+_CLOSED = cast(Database, _Closed())
+
+
+class Shelf(DecodedMapping[V], shelve.Shelf[V]):  # type: ignore[misc]  # their overloads of get()
+    """A `shelve.Shelf` over a database: a sorted mapping from str to objects, made by `open_shelf()`.
+
+    Args:
+        dict: an open `Database`.  The shelf closes it.
+        protocol: of the pickles; None for pickle's default.
+        writeback: keep each object handed out or stored, and store it again at `sync()` and `close()`:
+            changes made in place are then not lost.
+        keyencoding: encoding of the keys.  Their order is that of their bytes, and `range(prefix=...)`
+            needs an encoding in which the bytes of a text begin with those of its beginning, as in UTF-8.
+        serializer: `serializer(object, protocol)` returns bytes, or a str to be stored as UTF-8.
+        deserializer: `deserializer(data)` returns the object to those bytes.
+
+    Raises:
+        ShelveError: a serializer without a deserializer, or the other way round.
+
+    A value read from a shelf is a copy of its own: without writeback, changes in place are forgotten.
+    Unpickling runs what the pickle says: open only files you trust, or give another serializer.
+    """
+
+    dict: Database
+    cache: MutableMapping[str, V]
+    writeback: bool
+    _protocol: int
+
+    def __init__(
+        self,
+        dict: Database,  # noqa: A002 - the name the stdlib gave it
+        protocol: int | None = None,
+        writeback: bool = False,
+        keyencoding: str = "utf-8",
+        *,
+        serializer: Callable[[Any, int], Data] | None = None,
+        deserializer: Callable[[bytes], Any] | None = None,
+    ) -> None:
+        if not isinstance(dict, Database):
+            raise TypeError(
+                f"this Shelf stands on a Database, not on {type(dict).__name__}: see shelve.Shelf"
+            )
+        dump, load = _serialization(serializer, deserializer)
+        shelve.Shelf.__init__(self, dict, protocol, writeback, keyencoding)
+        self.serializer, self.deserializer = dump, load
+        self._coding = Coding(keyencoding, partial(_dumped, dump, self._protocol), load)
+
+    @property
+    def _db(self) -> Database:  # type: ignore[override]
+        return self.dict
+
+    def __repr__(self) -> str:
+        return f"<lsmdbm.shelve.Shelf over {self.dict!r}>"
+
+    # -- single keys --------------------------------------------------------------------------------
+
+    def _find(self, key: str) -> V | Missing:
+        if self.cache:
+            self._key(key)  # closed? no str?
+            if key in self.cache:
+                return self.cache[key]
+        value = super()._find(key)
+        if self.writeback and value is not MISSING:
+            self.cache[key] = value
+        return value
+
+    def __setitem__(self, key: str, value: V) -> None:
+        super().__setitem__(key, value)
+        if self.writeback:
+            self.cache[key] = value  # rule 5
+
+    def __delitem__(self, key: str) -> None:
+        super().__delitem__(key)
+        self.cache.pop(key, None)
+
+    def setdefault(self, key: str, default: Any = None) -> V:
+        """Return the value of `key`, which becomes `default` if there is none."""
+        value = self._find(key)
+        if value is MISSING:
+            self[key] = value = default
+        return cast(V, value)
+
+    def _take(self, key: str, name: bytes, data: bytes) -> V | Missing:
+        if key not in self.cache:
+            return super()._take(key, name, data)
+        taken = self._db.pop(name, None)
+        held = self.cache.pop(key)
+        return MISSING if taken is None else held
+
+    # -- many at once -------------------------------------------------------------------------------
+
+    def _encoded(self, pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[bytes, Data]]:
+        for key, value in pairs:
+            yield self._coding.encode_key(key), self._coding.encode_value(value)
+            if self.writeback:
+                self.cache[key] = value  # rule 5: the pair before was taken
+
+    def clear(self) -> None:
+        """Delete everything, at constant cost."""
+        super().clear()
+        self.cache.clear()
+
+    # -- ranges -------------------------------------------------------------------------------------
+
+    def _over(self, stored: Range) -> DecodedRange[V]:
+        return _CachedRange(self, stored) if self.writeback else super()._over(stored)
+
+    # -- care ---------------------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Store the objects of the cache, empty it, and make everything written survive power loss.
+
+        Raises:
+            ReadOnlyError: with writeback, on a shelf opened with `"r"` that was read from.
+            FailedError: it could not be done, and what is on disk is not known.
+            Exception: what the serializer raised.  That object stays in the cache; all others are stored.
+
+        Durability: with writeback, after a kill or power loss all objects are as they are now, or none is.
+        """
+        if self.dict is _CLOSED:
+            return
+        failed = self._store_cache() if self.writeback and self.cache else None
+        self._db.sync()
+        if failed is not None:
+            raise failed
+
+    def _store_cache(self) -> Exception | None:
+        """Do so, and return the first error of a serializer."""
+        write = self._db._writable().batch
+        failed: Exception | None = None
+        batch: dict[bytes, bytes] = {}
+        held, size = {}, 0
+        for key, value in self.cache.items():
+            try:
+                name = key_bytes(self._coding.encode_key(key))
+                batch[name] = data = value_bytes(self._coding.encode_value(value))
+            except Exception as exc:  # rule 6
+                failed, held[key] = failed or exc, value
+                continue
+            size += len(name) + len(data)
+            if size > SYNC_BYTES:
+                write([*batch], [*batch.values()])
+                batch, size = {}, 0
+        write([*batch], [*batch.values()])
+        self.cache = held
+        return failed
+
+    def reorganize(self) -> None:
+        """Give back the space of what was deleted or replaced, after a `sync()`.  O(n)."""
+        self.sync()
+        self._db.reorganize()
+
+    def close(self) -> None:
+        """Close the shelf and its database, after a `sync()`.  Twice is fine.
+
+        The database is closed even if the `sync()` fails; then the error is raised.
+        """
+        db = self.dict
+        if db is _CLOSED:
+            return
+        try:
+            self.sync()
+        finally:
+            self.dict, self.cache = _CLOSED, {}
+            db.close()
+
+    def __del__(self) -> None:
+        try:
+            self.close()  # AttributeError: it was never made
+        except Exception:  # a finalizer has nobody to tell; close() tells those who call it
+            pass
+
+
+class _CachedRange(DecodedRange[V]):
+    """A range of a shelf with writeback: the keys are the database's, the values the shelf's (rule 3).
+
+    An entry deleted since the iteration began is left out: its value, once cached, would come back to life
+    at the next sync.
+    """
+
+    __slots__ = ("_shelf",)
+
+    def __init__(self, shelf: Shelf[V], stored: Range) -> None:
+        super().__init__(shelf._coding, stored)
+        self._shelf = shelf
+
+    def _over(self, stored: Range) -> DecodedRange[V]:
+        return _CachedRange(self._shelf, stored)
+
+    def _find(self, key: str) -> V | Missing:
+        return self._shelf._find(key) if self._range._spans(self._coding.encode_key(key)) else MISSING
+
+    def _end(self, last: bool) -> tuple[str, V] | None:
+        found = self._range._end(last, keys_only=True)
+        if found is None:
+            return None
+        key = self._coding.decode_key(found[0])
+        return key, self._shelf[key]
+
+    def _values(self, *, reverse: bool) -> Iterator[V]:
+        return map(itemgetter(1), self._items(reverse=reverse))
+
+    def _items(self, *, reverse: bool) -> Iterator[tuple[str, V]]:
+        return filter(None, map(self._item, self._keys(reverse=reverse)))
+
+    def _item(self, key: str) -> tuple[str, V] | None:
+        value = self._shelf._find(key)
+        return None if value is MISSING else (key, value)
+
+
+def _serialization(
+    serializer: Callable[[Any, int], Data] | None, deserializer: Callable[[bytes], Any] | None
+) -> tuple[Callable[[Any, int], Data], Callable[[bytes], Any]]:
+    if (serializer is None) != (deserializer is None):
+        raise ShelveError("serializer and deserializer go together: one was given without the other")
+    return serializer or pickle.dumps, deserializer or pickle.loads
+
+
+def _dumped(dump: Callable[[Any, int], Data], protocol: int, value: object) -> Data:
+    return dump(value, protocol)
+
+
+def open_shelf(
+    file: object,
+    flag: str = "c",
+    protocol: int | None = None,
+    writeback: bool = False,
+    *,
+    keyencoding: str = "utf-8",
+    serializer: Callable[[Any, int], Data] | None = None,
+    deserializer: Callable[[bytes], Any] | None = None,
+    **options: Any,
+) -> Shelf[Any]:
+    """Open a shelf: a sorted mapping from str to objects, in a database of its own.
+
+    Args:
+        file, flag: as for `lsmdbm.open()`, but for the default flag, which is `"c"`.
+        protocol, writeback, keyencoding, serializer, deserializer: see `Shelf`.
+        **options: those of `lsmdbm.open()`, `mode` included.
+
+    Raises:
+        ShelveError: a serializer without a deserializer, or the other way round.
+        error: and whatever else `lsmdbm.open()` raises.
+
+    Durability: as for a database; with writeback, `sync()` and `close()` write what was changed in place.
+
+    >>> with open_shelf("people") as shelf:
+    ...     shelf["ann"] = {"age": 30, "likes": ["tea"]}
+    ...     shelf["bob"] = {"age": 40, "likes": []}
+    ...     shelf["ann"]["likes"], shelf.range("b").first()
+    (['tea'], ('bob', {'age': 40, 'likes': []}))
+    """
+    _serialization(serializer, deserializer)
+    db = open_database(file, flag, **options)
+    try:
+        return Shelf(db, protocol, writeback, keyencoding, serializer=serializer, deserializer=deserializer)
+    except BaseException:
+        db.close()
+        raise
+
+
+def open(  # noqa: A001 - the name the stdlib gave it
+    filename: object, flag: str = "c", protocol: int | None = None, writeback: bool = False, **options: Any
+) -> Shelf[Any]:
+    """Do what `open_shelf()` does, with the names of the stdlib's `shelve.open()`."""
+    return open_shelf(filename, flag, protocol, writeback, **options)
