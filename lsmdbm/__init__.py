@@ -71,7 +71,8 @@ def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = import_module(_LATER[name])
-    return getattr(module, name, module)
+    # not getattr(module, name, module): lsmdbm.shelve has an attribute shelve, the stdlib's
+    return module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
 
 
 def __dir__() -> list[str]:
