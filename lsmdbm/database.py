@@ -339,6 +339,19 @@ class Database(MutableMapping[bytes, bytes]):
         """Give back the space of what was deleted or replaced: `compact()` under gdbm's name."""
         self.compact()
 
+    def refresh(self) -> None:
+        """Move a read-only handle to the newest state that a writer in another process has left on disk.
+
+        Without it, the handle stays at the moment it was opened; iterations under way stay at theirs.  Any
+        other handle sees everything at once anyway.  Costs a listing of the directory if nothing has changed,
+        else reading the logs, at most some 16 MiB.
+
+        Raises:
+            NotFoundError: the database has been removed.
+            CorruptionError: it cannot be read; the handle stays where it was.
+        """
+        self._store.refresh()
+
     def stats(self) -> Stats:
         """Return what the tree looks like and what it has done since it was opened."""
         return self._store.stats()

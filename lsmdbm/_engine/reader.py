@@ -24,6 +24,7 @@ from lsmdbm._engine.count import census
 from lsmdbm._engine.dead import DeadRanges, watched
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.merge import visible
+from lsmdbm._engine.names import MANIFEST, WAL
 from lsmdbm._engine.recovery import Recovered, recover
 from lsmdbm._engine.stats import Stats, Totals, gather
 from lsmdbm._engine.tables import Tables
@@ -52,20 +53,37 @@ class Reader:
         self._is_closed = False
         self._why_closed: tuple[str, ...] = ()  # unless by close()
         self._lock = threading.RLock()
+        self._tables = Tables(directory, options)
+        self._files: list[tuple[str, int | None]] | None = None  # what was read, if all of it was
         self.refresh()
 
     def refresh(self) -> None:
-        """Move to the newest state on disk.  If that fails, the old one stays."""
-        if self._is_closed:
-            raise ClosedError(*self._why_closed)
-        recovered, tables = self._settled()
-        version = tables.track(recovered.version)
-        sealed = (recovered.memtable,) if recovered.memtable.entries else ()
-        self._log_files = len(recovered.logs)
-        self.view = View(Memtable(recovered.next_seq), sealed, version, tables, recovered.table_keys)
-        self._seen = self.view, DeadRanges()
+        """Move to the newest state on disk.  If that fails, the old one stays.
 
-    def _settled(self) -> tuple[Recovered, Tables]:
+        Tables that are open stay open, with what is cached of them; logs are read anew if any has changed.
+        """
+        with self._lock:
+            if self._is_closed:
+                raise ClosedError(*self._why_closed)
+            files = self._manifests_and_logs()
+            if files == self._files:
+                return
+            recovered = self._settled()
+            version = self._tables.track(recovered.version)
+            sealed = (recovered.memtable,) if recovered.memtable.entries else ()
+            self._log_files = len(recovered.logs)
+            active = Memtable(recovered.next_seq)
+            self.view = View(active, sealed, version, self._tables, recovered.table_keys)
+            self._seen = self.view, DeadRanges()
+            # A write under way may become whole without any file becoming longer.
+            self._files = None if recovered.has_tail else files
+            self._tables.drop_held()
+
+    def _manifests_and_logs(self) -> list[tuple[str, int | None]]:
+        names = sorted(name for name in self._directory.listdir() if name.endswith((MANIFEST, WAL)))
+        return [(name, self._directory.length(name)) for name in names]
+
+    def _settled(self) -> Recovered:
         deadline = self._storage.monotonic() + SECONDS
         damage: tuple[str, list[str]] | None = None
         for _ in range(PASSES):
@@ -79,13 +97,12 @@ class Reader:
                 damage = seen
         raise error(f"{self._directory.path}: changes too fast to be read")
 
-    def _attempt(self) -> tuple[Recovered, Tables]:
+    def _attempt(self) -> Recovered:
         recovered = recover(self._directory)
         if recovered is None:
             raise NotFoundError.at(self._directory.path)
-        tables = Tables(self._directory, self.options)
-        tables.hold(recovered.version)
-        return recovered, tables
+        self._tables.hold(recovered.version)
+        return recovered
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of `key`, None if there is none."""
@@ -140,7 +157,7 @@ class Reader:
         """Let go of everything."""
         if not self._is_closed:
             self._is_closed = True
-            self.view.tables.close()
+            self._tables.close()
             self.view = cast(View, GoneView(*self._why_closed))
             self._directory.close()
 
@@ -149,5 +166,5 @@ class Reader:
         self._why_closed = (AFTER_FORK,)
         self._lock = threading.RLock()  # another thread may have held it
         if not self._is_closed:
-            self.view.tables.die()
+            self._tables.die()
         self.close()

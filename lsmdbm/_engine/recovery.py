@@ -48,6 +48,7 @@ class Recovered:
     logs: list[Log] = field(default_factory=list)  # of the chain, oldest first
     log_bytes: int = 0
     has_gap: bool = False  # writes were lost with the power; none that had been promised
+    has_tail: bool = False  # bytes that are no record, the last write may still be under way
     is_cleared: bool = False
     has_promise: bool = False  # a log of the chain had been synced
     is_suspect: bool = False  # the manifest may not be durable: its install may have been cut off by a kill
@@ -188,6 +189,8 @@ class _Replay:
             file = self._open(number)
             if file is not None:
                 self._files[number] = file
+            else:
+                self._recovered.has_tail = True
         successors = self._successors()
         file = self._first()
         unreached = dict(self._files)
@@ -272,6 +275,7 @@ class _Replay:
         recovered.log_bytes += end
         recovered.has_promise = recovered.has_promise or promise > 0
         recovered.next_seq = max(recovered.next_seq, last_seq + 1)
+        recovered.has_tail = recovered.has_tail or end < len(file.data)
         if following is None:
             return None if end == len(file.data) else end
         if data_end == stop and last_seq == following.header.prev_last_seq:

@@ -113,6 +113,10 @@ class Store:
         """Return the value of `key`, None if there is none."""
         return self._tree.view.get(key)
 
+    def refresh(self) -> None:
+        """Do nothing: reads see the newest state."""
+        self._check_open()
+
     def pin(self) -> View:
         """Return a view that nothing changes any more.  O(1), but for folding small memtables."""
         with self._exclusive():

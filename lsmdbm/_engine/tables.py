@@ -87,6 +87,16 @@ class Tables:
             if meta.number not in self._held:
                 self._held[meta.number] = self._directory.open(file_name(meta.number, TABLE))
 
+    def drop_held(self) -> None:
+        """Let go of the tables that are held and that no live version names."""
+        needed = self._needed()
+        for number in self._held.keys() - needed:
+            self.readers.discard(number)
+            del self._held[number]
+
+    def _needed(self) -> set[int]:
+        return {meta.number for version in list(self._versions) for meta in version}
+
     def track(self, version: Version) -> Version:
         """Keep the tables of a version from being unlinked for as long as somebody refers to it."""
         self._versions.add(version)
@@ -105,8 +115,7 @@ class Tables:
         """Unlink the retired tables that no live version names."""  # rule 2
         if not self._retired:
             return
-        needed = {meta.number for version in list(self._versions) for meta in version}
-        for number in self._retired - needed:
+        for number in self._retired - self._needed():
             self.readers.discard(number)
             try:
                 self._directory.unlink(file_name(number, TABLE))

@@ -187,6 +187,76 @@ def test_a_refresh_that_fails_leaves_the_old_moment(storage, store):
     assert len(old) + 1 == reader.length()
 
 
+# refresh
+
+
+def test_refresh_of_what_has_not_changed_reads_nothing(storage, store):
+    fill(store)
+    store.flush()
+    store.put(b"new", b"value")
+    reader = reader_of(storage)
+    view, start = reader.view, storage.count
+    reader.refresh()
+
+    assert {"listdir", "length"} == {call.partition(" ")[0] for call in calls_since(storage, start)}
+    assert view is reader.view
+
+
+def test_refresh_opens_only_tables_that_are_new(storage, store):
+    expected = fill(store, 200)
+    store.flush()
+    reader = reader_of(storage)
+    assert expected == entries(reader)
+    old, start = set(names(storage, "sst")), storage.count
+    store.put(b"zzz", b"value")
+    store.flush()
+    reader.refresh()
+    assert {**expected, b"zzz": b"value"} == entries(reader)
+
+    opened = [call.partition(" ")[2] for call in calls_since(storage, start) if call.startswith("open ")]
+    assert set(names(storage, "sst")) - old == {name for name in opened if name.endswith(".sst")}
+
+
+def test_refresh_lets_go_of_tables_nobody_needs(storage, store):
+    old = fill(store, 200)
+    store.flush()
+    reader = reader_of(storage)
+    under_way = reader.chunks(None, None)
+    first = next(under_way)
+    for number in range(5):
+        fill(store, 200, b"%d" % number)
+        store.compact()
+        reader.refresh()
+    held = set(reader._tables._held)
+    live = {int(name.partition(".")[0]) for name in names(storage, "sst")}
+    assert held > live  # an iteration is under way over the first ones
+
+    found = dict(zip(*first, strict=True))
+    for keys, values in under_way:
+        found.update(zip(keys, values, strict=True))
+    assert old == found
+    del under_way
+    store.put(b"zzz", b"value")
+    reader.refresh()
+    assert live == set(reader._tables._held)
+
+
+def test_refresh_looks_again_at_a_record_that_was_under_way(storage, store):
+    """It becomes whole without the file becoming longer."""
+    store.put(b"key", b"value")
+    name = names(storage, "wal")[0]
+    whole = storage.contents(PATH)[name]
+    log = storage.directory(PATH, MODE)
+    file = log.lock(name, whole[:-1] + b"?")  # the one call that opens an existing file for writing
+    reader = reader_of(storage)
+    assert {} == entries(reader)
+    file.pwrite(whole, 0)
+
+    reader.refresh()
+    assert {b"key": b"value"} == entries(reader)
+    file.close()
+
+
 # A writer that is faster
 
 
