@@ -7,8 +7,9 @@
         for key, value in db.range("a", "b").items(): ...
 
 General layout: `database` (open, Database) and `ranges` (Range) are the faces of bytes, `text` (Text) and
-`shelve` (open_shelf) those of str and objects; below them `_engine` decides what happens in what order,
-`_format` knows the bytes, `_base` the words all of them share.
+`shelve` (open_shelf) those of str and objects; `registration` lets `dbm` find us, `migration` moves entries
+from and to other dbms.  Below them `_engine` decides what happens in what order, `_format` knows the bytes,
+`_base` the words all of them share.
 
 The names in _LATER are imported when they are first asked for: who stores bytes need not load pickle.
 """
@@ -32,7 +33,9 @@ from lsmdbm._engine.stats import LevelStats, Stats
 from lsmdbm.coercion import open_flags
 from lsmdbm.database import Database, open  # noqa: A004 - the name the dbm modules share
 from lsmdbm.decoded import DecodedRange
+from lsmdbm.migration import export_dbm, import_dbm
 from lsmdbm.ranges import Range
+from lsmdbm.registration import is_database, register, unregister, whichdb
 from lsmdbm.text import Text
 
 if TYPE_CHECKING:
@@ -58,10 +61,16 @@ __all__ = [
     "Stats",
     "Text",
     "error",
+    "export_dbm",
+    "import_dbm",
+    "is_database",
     "open",
     "open_flags",
     "open_shelf",
+    "register",
     "shelve",
+    "unregister",
+    "whichdb",
 ]
 
 _LATER = {"open_shelf": "lsmdbm.shelve", "shelve": "lsmdbm.shelve"}  # public name: its module, or itself

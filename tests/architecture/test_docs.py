@@ -1,7 +1,8 @@
 """README and docs/ say what is so: their examples run, and their tables agree with the code.
 
 What runs: ```pycon blocks, as one doctest per page, and ```python blocks, one program each.  The languages in
-SHOWN are only looked at; any other one is an error, so that no example escapes by its label.
+SHOWN are only looked at; any other one is an error, so that no example escapes by its label.  ```py blocks
+need the package of somebody else: tests/behaviour/test_coming_from.py runs them.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ import lsmdbm
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
-SHOWN = {"text", "console", "{toctree}", "{eval-rst}"}
+SHOWN = {"text", "console", "py", "{toctree}", "{eval-rst}"}
 FENCE = re.compile(r"^(`{3,}|~{3,}|:{3,})(\S*)[^\n]*\n(.*?)^\1 *$", re.MULTILINE | re.DOTALL)
 
 ids = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -11,8 +11,8 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     "lsmdbm._format.": "coding columns records manifest bloom envelope block footer table_writer"
     " table_reader",
     "lsmdbm._engine.": "names memtable merge version tables view count dead stats install wal picker jobs"
-    " background recovery tree reader syncer group store sharing",
-    "lsmdbm.": "coercion ranges decoded text database shelve",
+    " background recovery tree reader syncer group store sharing recognition",
+    "lsmdbm.": "coercion ranges decoded text database shelve registration migration",
 }
 ORDER = [layer + name for layer, names in LAYERS.items() for name in names.split()]
 RANK = {name: rank for rank, name in enumerate([*ORDER, "lsmdbm"])}
@@ -22,6 +22,7 @@ HOMES = {  # imported module: prefix of the modules that may import it; () is no
     "zlib": "lsmdbm._format.",
     "sortedcontainers": "lsmdbm._engine.memtable",
     "apsw": "lsmdbm.dbapi.",
+    "dbm": ("lsmdbm.registration", "lsmdbm.migration"),
     "click": "lsmdbm.cli",
     "rich": "lsmdbm.cli",
     "struct": ("lsmdbm._format.", "lsmdbm.dbapi.values"),

@@ -1,0 +1,48 @@
+"""Recognition: whether a path is one of our databases, by a look at content.
+
+Rules
+  1. A directory is ours if at least one of its numbered files begins with the magic of its kind: sound,
+     damaged, of a newer format, or cut off in its birth.  Names alone are not enough, RocksDB has them too.
+  2. A database that is not born, with no file but LOCK, is none: an empty directory is none either, and both
+     are as good as nothing for every flag.
+  3. Nothing is written, created or locked.  What cannot be read is not recognised, and no error.
+
+Thread safety: pure functions of what is on disk.
+"""
+
+from __future__ import annotations
+
+from lsmdbm._base.errors import error
+from lsmdbm._base.storage import Directory, Storage
+from lsmdbm._engine.names import MANIFEST, TABLE, WAL, file_name, numbers
+from lsmdbm._format import footer, manifest, records
+
+MAGICS = {MANIFEST: manifest.MAGIC, WAL: records.MAGIC, TABLE: footer.HEADER_MAGIC}  # likeliest first
+
+
+def is_ours(storage: Storage, path: str) -> bool:
+    """Return whether one of our databases is at the path, whatever state it is in.
+
+    Cost: one call for what is no directory; else a listing, and one small read for a database without damage.
+    """
+    try:
+        if storage.kind(path) != "directory":  # a FIFO must not be opened: that would wait for a writer
+            return False
+        directory = storage.directory(path, 0)
+    except error:
+        return False
+    try:
+        return _holds_magic(directory)
+    except error:
+        return False
+    finally:
+        directory.close()
+
+
+def _holds_magic(directory: Directory) -> bool:
+    names = directory.listdir()
+    return any(
+        directory.peek(file_name(number, kind)).startswith(magic)
+        for kind, magic in MAGICS.items()
+        for number in reversed(numbers(names, kind))
+    )
