@@ -104,8 +104,8 @@ def _switch_often():
 def test_threads_share_a_spill_and_lose_nothing(path, db, seed, budget):
     """Each thread keeps its own dict as oracle; all of them read and replace the same few keys besides.
 
-    Through the Func that a Buffer calls from several threads without a lock, not through the Buffer: zict 3.0's
-    may answer with a KeyError or an old value for a key that another thread is evicting, over a dict too.
+    Through the Func that a Buffer calls from several threads without a lock, not through the Buffer: that of
+    zict 3.0 may answer with a KeyError or an old value for a key that another thread evicts, over a dict too.
     """
     steps = 300 if budget == "small" else 2000
     spill = zict.Func(pickle.dumps, pickle.loads, db)
