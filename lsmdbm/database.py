@@ -401,6 +401,9 @@ class Database(MutableMapping[bytes, bytes]):
     ) -> tuple[bytes, bytes] | None:
         return self._store.first(start, stop, reverse=reverse, keys_only=keys_only)
 
+    def _length(self) -> int:
+        return self._store.length()
+
     def _check_open(self) -> None:
         if self._store is _CLOSED:
             raise ClosedError

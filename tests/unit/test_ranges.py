@@ -36,6 +36,11 @@ class Source:
         inside = [item for item in ITEMS if (start or b"") <= item[0] and (stop is None or item[0] < stop)]
         return inside[-1 if reverse else 0] if inside else None
 
+    def _length(self):
+        self._check_open()
+        self.asked.append("length")
+        return len(ITEMS)
+
     def _check_open(self):
         if self.is_closed:
             raise ClosedError
@@ -185,3 +190,8 @@ def test_a_range_is_no_key_and_says_what_it_is(whole):
         hash(whole)
     assert "<Range start=b'b', stop=None>" == repr(whole.range("b"))
     assert "<Range start=None, stop=b'c', reverse=True>" == repr(whole.range(stop="c", reverse=True))
+
+
+def test_length_of_everything_is_what_the_source_counts(source, whole):
+    assert len(ITEMS) == len(whole) == len(whole.items()) == len(whole.range(reverse=True))
+    assert ["length"] * 3 == source.asked
