@@ -420,6 +420,7 @@ class CrashDirectory:
                 raise failure(errno.EISDIR, call.path)
             node = self._new(name, call) if found is None else found
             if node.number in self.storage.locked:
+                self.storage.leave(call)
                 return None
             self.storage.locked.add(node.number)
             file = CrashFile(self.storage, node, call.path, writable=True, locked=True)
