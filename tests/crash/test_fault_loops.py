@@ -45,7 +45,7 @@ HARMLESS = {  # why a fault may go by without a word
         site.operation == "open" and "reader" in site.callers and fault.errno == errno.EMFILE
     ),
     "a log without a mark is suspect, no more": lambda fault, site: (
-        "_mark" in site.callers and fault.errno in wal.DISK_FULL
+        {"_mark", "_mark_ended"} & set(site.callers) and fault.errno in wal.DISK_FULL
     ),
     "half a record is invalid, and the next one goes over it": lambda fault, site: (
         site.operation == "truncate"
