@@ -15,28 +15,29 @@ import pytest
 from lsmdbm._base.storage import Directory, File, Storage
 from lsmdbm._engine import wal
 from support.budgets import Budget
-from support.faults import SCENARIOS, Trial, faults
+from support.faults import SCENARIOS, Fault, Trial, faults
 from support.workload import LEVELS
 
-FIGURES = {"small": 200, "default": 2000, "crash": 12_000, "long": 200_000}
+FIGURES = {"small": 120, "default": 600, "crash": 12_000, "long": 200_000}
 PACKAGE = Path(importlib.util.find_spec("lsmdbm").origin).parent
 OWNERS = {
     "file",
     "directory",
     "storage",
 }  # what Files, Directories and Storages are called; but for an underscore
-NEVER_FAIL = {"close", "monotonic", "pid", "sleep", "urandom"}
+NEVER_FAIL = {"close", "has_lost_lock", "monotonic", "pid", "sleep", "start_thread", "urandom"}
 CALLS = {
     name for kind in (File, Directory, Storage) for name in vars(kind) if not name.startswith("_")
 } - NEVER_FAIL
+SOURCES = sorted(path for layer in ("_engine", "_format") for path in (PACKAGE / layer).glob("*.py"))
 NOT_OURS = {  # owner and name of what is called the same
-    *{("os", name) for name in CALLS | {"open"}},
     *(("counter", "create"), ("_counter", "create"), ("cache", "peek"), ("_cache", "peek")),
     *(("target", "sync"), ("_store", "sync"), ("_store", "length")),
 }
 HARMLESS = {  # why a fault may go by without a word
     "the rest of a short write is written": lambda fault, site: fault.kind == "short",
     "the file is never synced again, and nobody can know": lambda fault, site: fault.kind == "late",
+    "what cannot be read is not recognised": lambda fault, site: site.module == "lsmdbm._engine.recognition",
     "whose lock it is, is told in a message only": lambda fault, site: site.operation == "peek",
     "garbage stays until the next opening": lambda fault, site: (
         site.operation == "unlink" and {"abandon", "collect", "_unlink"} & set(site.callers)
@@ -59,13 +60,11 @@ def short_logs(monkeypatch):
     monkeypatch.setattr(wal, "MAX_LOG_BYTES", 700)
 
 
-def static_sites(root):
+def static_sites(paths):
     """Return module and line of everything in lsmdbm that names a call of the storage."""
     found = {}
-    for path in sorted(root.rglob("*.py")):
-        module = ".".join(("lsmdbm", *path.relative_to(root).with_suffix("").parts))
-        if module == "lsmdbm._base.storage":
-            continue
+    for path in paths:
+        module = ".".join(("lsmdbm", *path.relative_to(PACKAGE).with_suffix("").parts))
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Attribute) and node.attr in CALLS and owner(node) in OWNERS:
                 found[module, node.lineno, node.attr] = ast.unparse(node)
@@ -81,9 +80,7 @@ def owner(node):
 def test_nothing_else_is_called_like_a_call_of_the_storage():
     """A File under another name would escape the walk."""
     strange = set()
-    for path in PACKAGE.rglob("*.py"):
-        if path.name == "storage.py":
-            continue
+    for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
@@ -94,14 +91,16 @@ def test_nothing_else_is_called_like_a_call_of_the_storage():
     assert set() == strange
 
 
-def told_or_harmless(trial, fault):
-    """Return why a fault that struck did no harm, "told" if it was told of."""
+def told_or_harmless(trial):
+    """Return why the faults that struck did no harm, "told" if they were told of."""
     if trial.is_noticed or not trial.storage.hits:
         return "told"
-    for reason, holds in HARMLESS.items():
-        if all(holds(fault, site) for site in trial.struck):
-            return reason
-    raise AssertionError(f"{trial.name}: nobody heard of {fault} at {trial.struck}")
+    reasons = [
+        next((reason for reason, holds in HARMLESS.items() if holds(fault, site)), None)
+        for fault, site in zip(trial.faults, trial.struck, strict=False)
+    ]
+    assert None not in reasons, f"{trial.name}: nobody heard of {trial.faults} at {trial.struck}"
+    return reasons[-1]
 
 
 def key(site):
@@ -121,7 +120,7 @@ class Loops:
 
     def __init__(self, reach):
         self.reach = reach
-        self.unseen = static_sites(PACKAGE)
+        self.unseen = static_sites(SOURCES)
         self.strange = set()  # struck, though the source does not show that it calls the storage
         self.expected = set(self.unseen)
 
@@ -133,7 +132,7 @@ class Loops:
             self.unseen.pop(key(site), None)
             self.strange |= {key(site)} - self.expected
         self.reach.count()
-        self.reach.count(told_or_harmless(trial, struck[-1]))
+        self.reach.count(told_or_harmless(trial))
         led_to = trial.sites
         for index in sorted(led_to):
             if trial.follows and key(led_to[index]) in self.unseen:
@@ -173,3 +172,13 @@ def test_every_call_may_fail_and_nothing_is_lost(seed):
 
     assert {} == loops.unseen
     assert set() == loops.strange
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="names that a sync gave up are trusted again")
+def test_a_sync_of_the_directory_whose_failure_a_signal_took_along_is_in_doubt():
+    """What was new in the directory may never become durable then, and the next sync says success."""
+    trial = Trial("T5 names in doubt", "fresh", "process")
+    trial.run()
+    sites = trial.sites
+    for index in [index for index, site in sites.items() if site.operation == "sync"]:
+        trial.run(Fault(index, errno.EINTR, "clean", is_sticky=False))
