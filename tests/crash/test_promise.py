@@ -362,7 +362,7 @@ def test_live_copy_is_prefix_or_error(rngs):
     for rng in rngs:
         writer = Writer("process", rng)
         writer.storage.on_call = None
-        for _ in range(15):
+        for number in range(15):
             writer.write(rng.randint(1, 10))
             copy = CrashStorage()
             names = sorted(writer.storage.contents(PATH))
@@ -371,7 +371,7 @@ def test_live_copy_is_prefix_or_error(rngs):
                 content = writer.storage.contents(PATH).get(name)
                 if content is not None:
                     copy.plant(f"{PATH}/{name}", content)
-                writer.write(rng.randint(0, 4))
+                writer.write(rng.randint(0, number))  # nothing in the first copy
             try:
                 writer.index_of(copy, 0, writer.returned)
             except (CorruptionError, NotFoundError):
