@@ -259,7 +259,7 @@ SYNC_SITES = {
     Site("sync()", STORE, "Store._sync", "target.sync()"): crashes,
     Site("close()", STORE, "Store._close_log", "target.sync()"): crashes,
     Site("full", STORE, "Store._follow_up", "self._sync_written", "None"): crashes,
-    Site("interval", STORE, "Store._sync_if_due", "self._sync_written()"): every_second,
+    Site("interval", STORE, "Store._sync_if_due", "self._sync_written(seq)"): every_second,
     Site(
         *("a failed sync is final", INSTALL, "synced"),
         "raise FailedError(exc.errno, f'sync failed: {exc.strerror}', exc.filename) from exc",
@@ -444,6 +444,11 @@ def test_a_step_that_no_crash_needs_is_held_by_a_test_of_its_module(site, monkey
         )
 
     assert pytest.ExitCode.TESTS_FAILED == code
+
+
+@pytest.mark.parametrize("site", [*SITES, *BEYOND_CRASHES], ids=lambda site: site.name)
+def test_a_site_is_where_it_says(site):
+    assert sites.changed_code(site) != sites.function(site).__code__
 
 
 @pytest.mark.parametrize("module", MODULES)
