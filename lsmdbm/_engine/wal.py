@@ -44,6 +44,8 @@ class Log:
     last_seq: int
     is_durable: bool = False
     file: File | None = None  # None for a log of an earlier opening
+    header: LogHeader | None = None  # like the next one, of a log of this opening
+    offset: int = 0  # where it ends, marks included
 
 
 @dataclass(slots=True)
@@ -183,10 +185,13 @@ class Wal:
                 write_all(file, data, offset)
         except error as exc:
             if exc.errno not in DISK_FULL:
-                self.failure = FailedError(exc.errno, f"log write failed: {exc.strerror}", exc.filename)
-                raise self.failure from exc
+                raise self._failed(exc) from exc
             self._cut(file, offset)
             raise
+
+    def _failed(self, exc: error) -> FailedError:
+        self.failure = FailedError(exc.errno, f"log write failed: {exc.strerror}", exc.filename)
+        return self.failure
 
     @staticmethod
     def _cut(file: File, offset: int) -> None:
@@ -265,7 +270,7 @@ class Wal:
         header = self._header
         if self._file is None or header is None or self.seq == header.first_seq:
             return
-        log = Log(header.number, self._data_end, self.seq - 1, file=self._file)
+        log = Log(header.number, self._data_end, self.seq - 1, False, self._file, header, self.position[0])
         self.older = [*(older for older in self.older if older.number != log.number), log]
         self.prev = (log.number, log.end, log.last_seq)
         self._file = self._header = None
@@ -341,6 +346,8 @@ class Wal:
         """
         self._in_sync = None
         self.durable_seq = max(self.durable_seq, target.seq)
+        if self._header is None and target.logs:
+            self._mark_ended(target.logs[-1])
         for log in target.logs:
             log.is_durable = True
             log.file = None
@@ -368,6 +375,17 @@ class Wal:
             return
         self.position = (offset + len(record), seq)
         self._marked_end = self.position[0]
+
+    def _mark_ended(self, log: Log) -> None:
+        """Mark a log that had ended before it was synced, while there is no later one to tell of that."""
+        if log.file is None or log.header is None:
+            return
+        record = records.encode_mark(log.header.seed, log.last_seq + 1, log.offset, log.header)
+        try:
+            write_all(log.file, record, log.offset)
+        except error as exc:
+            if exc.errno not in DISK_FULL:
+                raise self._failed(exc) from exc
 
     def close(self) -> None:
         """Let go of the files, and of what is still in the buffer."""

@@ -136,6 +136,39 @@ def test_reference_has_every_public_name():
     assert sorted(lsmdbm.__all__) == sorted(documented)
 
 
+def unkept(page, tests):
+    """What is wrong with the tables: cells without a promise, promises without a test, tests without one."""
+    section = page.split("\n## The promise\n")[1].partition("\n## ")[0]
+    promise, kept = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    cells = [
+        cell
+        for line in promise.splitlines()[2:]
+        for cell in line.strip("|").split(" | ")[-2:]
+        if cell.strip()
+    ]
+    found = re.findall(r"^\| (P\d+) \|.*\| `(\w+)` \|$", kept, re.MULTILINE)
+    named = {number for cell in cells for number in re.findall(r"\((P\d+)\)", cell)}
+    return [
+        *(cell for cell in cells if not re.search(r"\(P\d+\)", cell)),
+        *(named - dict(found).keys()),
+        *({test for _, test in found} ^ tests),
+        *([] if [f"P{n}" for n in range(1, len(found) + 1)] == [number for number, _ in found] else found),
+    ]
+
+
+def test_every_promise_of_durability_has_its_test():
+    page = (ROOT / "docs/durability.md").read_text("ascii")
+    module = (ROOT / "tests/crash/test_promise.py").read_text("ascii")
+    tests = set(re.findall(r"^def (test_\w+)", module, re.MULTILINE))
+
+    assert 18 == len(tests)
+    assert [] == unkept(page, tests)
+    assert ["test_gone"] == unkept(page, {*tests, "test_gone"})
+    assert ["test_full_power_loss_keeps_all"] == unkept(page, tests - {"test_full_power_loss_keeps_all"})
+    assert ["everything that returned"] == [each.strip() for each in unkept(page.replace(" (P8)", ""), tests)]
+    assert unkept(page.replace("| P18 |", "| P19 |"), tests)
+
+
 def codemap():
     return [name.strip("`") for name, _ in rows(ROOT / "docs/architecture.md", "## Codemap")]
 

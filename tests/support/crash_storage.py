@@ -82,8 +82,14 @@ class Call(NamedTuple):
     errno: int | None = None
 
 
-def failure(code: int, path: str) -> error:
-    """Return the error of the operating system as lsmdbm reports it."""
+def failure(code: int, path: str) -> BaseException:
+    """Return the error of the operating system as lsmdbm reports it.
+
+    EINTR, which Python keeps to itself, stands for the KeyboardInterrupt that a signal handler may raise:
+    nobody learns what the call has done.
+    """
+    if code == errno.EINTR:
+        return KeyboardInterrupt(path)
     return NotFoundError.at(path) if code == errno.ENOENT else error(code, os.strerror(code), path)
 
 
@@ -180,7 +186,7 @@ class CrashStorage:
 
         Args:
             index: of the call; the next one is `count`.
-            errno: what it raises; None kills the process there.
+            errno: what it raises, with EINTR a KeyboardInterrupt; None kills the process there.
             kind: `before` it had any effect, or `after` the whole.  For pwrite also `partial`, half is
                 written before it raises, and `short`, half is written and counted and nothing is raised.
                 For syncs also `clean`, nothing becomes durable and no later sync covers it; `late`, the
@@ -420,6 +426,7 @@ class CrashDirectory:
                 raise failure(errno.EISDIR, call.path)
             node = self._new(name, call) if found is None else found
             if node.number in self.storage.locked:
+                self.storage.leave(call)
                 return None
             self.storage.locked.add(node.number)
             file = CrashFile(self.storage, node, call.path, writable=True, locked=True)

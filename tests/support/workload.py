@@ -7,7 +7,8 @@
     recover(point, "torn", rng)         crash there, open, compare: a Session that goes on from what was left
 
 MODES are those of CrashStorage, and two more losses of power: "omit", which undoes one call that was not
-synced and keeps the others, and "alone", which keeps one and undoes the others.
+synced and keeps the others, and "alone", which keeps one and undoes the others.  Mode "without" undoes the
+calls that the Point names.
 
 Rules
   1. A History is the list of states, one per operation issued.  What a crash leaves must be one of them,
@@ -87,6 +88,7 @@ class Point(NamedTuple):
     powerless: int
     is_born: bool  # whether there must be a database: creating it had returned, or something in it is durable
     what: str
+    lost: frozenset[int] = frozenset()  # in mode "without"
 
     def states(self, mode: str) -> tuple[int, int]:
         """Return the indexes of the oldest and the newest state that this crash may leave."""
@@ -94,6 +96,8 @@ class Point(NamedTuple):
 
     def crash(self, mode: str, rng: random.Random) -> CrashStorage:
         """Return what this crash leaves."""
+        if mode == "without":
+            return self.image.crash_without(self.lost)
         if mode not in ("omit", "alone"):
             return self.image.crash(mode, rng)
         pending = self.image.pending()
@@ -137,7 +141,8 @@ class Session:
         self._lasts = lasts
         self._is_born = False
         self._before = "nothing"
-        storage.on_call = self._look
+        if odds:
+            storage.on_call = self._look
         self.open("c", level)
 
     def point(self, what: str) -> Point:
@@ -257,8 +262,11 @@ class Session:
         assert db.stats().trouble is None, self.steps
 
 
-def recover(point: Point, mode: str, rng: random.Random) -> Session:
+def recover(point: Point, mode: str, rng: random.Random, odds: float = 1.0) -> Session:
     """Crash, open what is left, and return the session that goes on from it.
+
+    Args:
+        odds: of the session.
 
     Raises:
         AssertionError: it is none of the states that it may be.
@@ -270,10 +278,16 @@ def recover(point: Point, mode: str, rng: random.Random) -> Session:
         seen = read(storage)
         assert seen in states[oldest:] or (seen is None and not point.is_born), point.what
     history = History(states, oldest, point.powerless if mode == "kill" else oldest)
-    session = Session(storage, rng, history, lasts=point.is_born)
-    found = dict(session.db.items())
-    matching = [index for index in range(oldest, newest + 1) if states[index] == found]
-    assert matching, f"{point.what}: found {found}, none of states {oldest} to {newest}: {states[oldest:]}"
+    session = Session(storage, rng, history, odds=odds, lasts=point.is_born)
+    try:
+        found = dict(session.db.items())
+        matching = [index for index in range(oldest, newest + 1) if states[index] == found]
+        assert matching, (
+            f"{point.what}: found {found}, none of states {oldest} to {newest}: {states[oldest:]}"
+        )
+    except BaseException:
+        session.abandon()
+        raise
     session.history = history.after(mode, matching[-1])
     return session
 

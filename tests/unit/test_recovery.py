@@ -299,11 +299,12 @@ def test_a_log_torn_before_the_last_sequence_of_the_tables_puts_nothing_above_th
     files.put(1, 2, 3, 4)
     state = dataclasses.replace(files.manifest, number=9, next_number=10, last_seq=3)
     files.write(9, manifests.encode(state), "man")
+    files.erase(1, "man")  # which would be a reason too
     files.write(2, files.read(2)[: files.ends(2)[1]])
     found = files.recover()
 
     assert ({}, 4) == (found.memtable.entries, found.next_seq)
-    assert found.must_flush
+    assert (True, False) == (found.must_flush, found.is_suspect)
 
 
 def test_a_clear_voids_tables_and_older_writes(files):

@@ -18,7 +18,7 @@ from lsmdbm._engine.recovery import CHAIN_LOGS
 from lsmdbm._engine.tree import STALL_MEMTABLES
 from lsmdbm._engine.wal import BUFFER_BYTES, BUFFER_SECONDS
 from lsmdbm._format import records
-from support.crash_storage import MODES, WRITES, CrashFile, CrashStorage, failure
+from support.crash_storage import MODES, WRITES, CrashFile, CrashStorage, Killed, failure
 from support.disk import POWER_LOSSES
 from support.engine import PATH, calls_since, close, current, entries, log, names, open_store, writes
 
@@ -1105,6 +1105,29 @@ def test_clear_of_little_costs_one_record(storage, store):
     assert ["pwrite 000002.wal"] == calls_since(storage, before)
 
 
+def test_a_clear_that_was_cut_off_gives_back_the_files_with_the_next_write(storage, opened):
+    store = opened()
+    store.put(b"key", b"value")
+    store.flush()
+
+    def die(index, operation, path):
+        if operation == "create" and path.endswith(".man"):
+            raise Killed
+
+    storage.on_call = die
+    with pytest.raises(Killed):
+        store.clear()
+    storage.on_call = None
+    left = storage.crash("kill")
+    again = open_store(left)
+    assert (1, {}) == (len(names(left, "sst")), entries(again))
+    again.put(b"new", b"value")
+    found = names(left, "sst")
+    close(left, again)
+
+    assert [] == found
+
+
 def test_clear_gives_back_the_files(storage, store):
     fill(store, 200)
     store.clear()
@@ -1778,3 +1801,25 @@ def test_any_calls_give_what_a_dict_gives(seed, budget, durability):
         close(storage, store)
         assert model == recovered(storage)
     print(f"seed {seed}: {rounds} rounds of 300 calls at {durability}")
+
+
+def test_an_interrupted_close_gives_the_lock_back(storage, opened):
+    """Ctrl-C while close() dropped a flush left the lock held for good, until it could be called again."""
+    store = opened()
+    while store._tree.background.flushing is None:
+        store.put(b"key", b"x" * 100)
+    tables = len(names(storage, "sst"))
+    while len(names(storage, "sst")) == tables:  # until the flush has created its file
+        store.put(b"key", b"x" * 100)
+
+    def interrupt(index, operation, path):
+        if operation == "unlink" and path.endswith(".sst"):
+            raise KeyboardInterrupt
+
+    storage.on_call = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        store.close()
+    storage.on_call = None
+    store.close()
+
+    assert storage.directory(PATH, 0o666).lock("LOCK", b"") is not None

@@ -603,8 +603,41 @@ def test_a_log_before_the_current_one_is_synced_even_if_that_has_no_writes(stora
     before = storage.count
     sync(wal, mark=True)
 
-    assert [f"fdatasync {NAME}", "sync db"] == calls_since(storage, before)
+    assert [f"fdatasync {NAME}", "sync db", f"pwrite {NAME}"] == calls_since(storage, before)
     assert wal.is_durable()
+
+
+def test_a_log_that_ended_before_its_sync_carries_the_promise_itself(storage, wal):
+    """Closed right after a rotation, a database had no promise at all: damage to it read as a torn tail."""
+    put(wal, b"1")
+    wal.rotate()
+    sync(wal, mark=True)
+    _, found = log(storage, 1)
+
+    assert [(0, False), (found[0].end, True)] == [(each.durable, records.is_mark(each)) for each in found]
+
+
+@pytest.mark.parametrize("kind", ["before", "partial"])
+def test_a_mark_that_does_not_fit_behind_a_log_is_left_out(storage, wal, kind):
+    put(wal, b"1")
+    wal.rotate()
+    storage.fault(storage.count + 2, errno.ENOSPC, kind)
+    sync(wal, mark=True)
+    put(wal, b"2")
+    sync(wal)
+
+    assert [False] == [records.is_mark(each) for each in log(storage, 1)[1]]
+    assert wal.is_durable()
+
+
+def test_a_mark_behind_a_log_that_fails_is_final(storage, wal):
+    put(wal, b"1")
+    wal.rotate()
+    storage.fault(storage.count + 2, errno.EIO)
+    with pytest.raises(FailedError):
+        sync(wal, mark=True)
+
+    assert wal.failure is not None
 
 
 def test_nothing_to_sync_is_no_call(storage, wal):
@@ -817,7 +850,10 @@ def drive(wal, storage, rng, synced):
                 wal.put(b"lost", rng.randbytes(rng.randrange(50)))
             elif call in ("sync", "mark"):
                 sync(wal, mark=call == "mark")
-                synced[wal.number] = wal.position[0]
+                if wal.number:
+                    synced[wal.number] = wal.position[0]
+                elif wal.prev[0]:  # it had ended, and carries the mark itself
+                    synced[wal.prev[0]] = len(content(storage, f"{wal.prev[0]:06d}.wal"))
             elif call in ("rotate", "drain"):
                 getattr(wal, call)()
         except error as exc:

@@ -1,0 +1,139 @@
+"""Steps of the engine that can be taken out, one at a time, to see whether a test notices.
+
+    site = Site("bytes of tables", "_engine.jobs", "_Outputs._finish_table", "file.fsync()")
+    with removed(site): ...             the code of the function is replaced, and put back at the end
+
+Rules
+  1. A site is found by its text, as `ast.unparse` gives it: a statement or an expression of one function.
+     The engine knows nothing of this.
+  2. The function object stays the same, so that whoever imported it runs the changed code too.
+  3. `steps` finds in the source what must be a site: syncs, truncations, comparisons of checksums.
+
+Thread safety: none.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import inspect
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import CodeType, FunctionType
+from typing import Any, NamedTuple
+
+SYNCS = {"fdatasync", "fsync", "sync_parent", "truncate"}
+DIRECTORIES = {"directory", "_directory"}  # whose sync() is one of the storage
+
+
+class Site(NamedTuple):
+    """One step: where it is, and what stands there instead when it is out."""
+
+    name: str
+    module: str  # below lsmdbm
+    function: str
+    text: str
+    instead: str = "pass"
+    place: int = 0  # among the same texts in the function
+
+
+class _Swap(ast.NodeTransformer):
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.seen = 0
+
+    def generic_visit(self, node: ast.AST) -> Any:
+        if not isinstance(node, (ast.stmt, ast.expr)) or ast.unparse(node) != self.site.text:
+            return super().generic_visit(node)
+        self.seen += 1
+        if self.seen - 1 != self.site.place:
+            return node
+        body = ast.parse(self.site.instead).body
+        if isinstance(node, ast.stmt):
+            return body
+        (first,) = body
+        return first.value if isinstance(first, ast.Expr) else first
+
+
+@functools.cache
+def source(module: str) -> str:
+    """Return the source of a module below lsmdbm."""
+    return inspect.getsource(importlib.import_module(f"lsmdbm.{module}"))
+
+
+def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
+    """Yield every function that is not inside another one, with its qualified name."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef):
+            yield from functions(node, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.FunctionDef):
+            yield prefix + node.name, node
+
+
+def changed_code(site: Site) -> CodeType:
+    """Return the code of the function without the step.
+
+    Raises:
+        LookupError: the text is not there, or more than once and no place is given.
+    """
+    tree = ast.parse(source(site.module))
+    found = dict(functions(tree)).get(site.function)
+    if found is None:
+        raise LookupError(f"{site.module}: there is no {site.function}")
+    swap = _Swap(site)
+    swap.generic_visit(found)
+    if swap.seen <= site.place:
+        raise LookupError(f"{site.module}, {site.function}: {swap.seen} times {site.text!r}")
+    code = compile(ast.fix_missing_locations(tree), f"<{site.name}>", "exec")
+    for name in site.function.split("."):
+        code = next(c for c in code.co_consts if isinstance(c, CodeType) and c.co_name == name)
+    return code
+
+
+def function(site: Site) -> FunctionType:
+    """Return the function that a site is in."""
+    found: Any = importlib.import_module(f"lsmdbm.{site.module}")
+    for name in site.function.split("."):
+        found = inspect.getattr_static(found, name)
+    for attribute in ("fget", "__func__", "__wrapped__"):
+        found = getattr(found, attribute, None) or found
+    if not isinstance(found, FunctionType):
+        raise TypeError(f"{site.function} is no function")
+    return found
+
+
+@contextmanager
+def removed(site: Site) -> Iterator[None]:
+    """Take a step out."""
+    target = function(site)
+    whole = target.__code__
+    target.__code__ = changed_code(site)
+    try:
+        yield
+    finally:
+        target.__code__ = whole
+
+
+def steps(module: str) -> Counter[tuple[str, str]]:
+    """Return function and text of every sync, truncation and comparison of a checksum in a module."""
+    found: Counter[tuple[str, str]] = Counter()
+    for name, node in functions(ast.parse(source(module))):
+        found.update((name, ast.unparse(step)) for step in ast.walk(node) if is_step(step))
+    return found
+
+
+def steps_in(text: str) -> Iterator[str]:
+    """Yield the steps in a piece of source."""
+    return (ast.unparse(node) for node in ast.walk(ast.parse(text)) if is_step(node))
+
+
+def is_step(node: ast.AST) -> bool:
+    """Return whether this is something that has to be a site, or part of one."""
+    if isinstance(node, ast.Attribute):
+        owner = ast.unparse(node.value).rpartition(".")[2]
+        return node.attr in SYNCS or (node.attr == "sync" and owner in DIRECTORIES)
+    if isinstance(node, ast.Compare):
+        return "crc" in ast.unparse(node).replace("CRC_BYTES", "")
+    return False
