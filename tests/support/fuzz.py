@@ -1,9 +1,7 @@
 """Databases with forged files, one after the other: reads, writes, and what must never happen meanwhile.
 
-    fuzz(case, count)        raises Unsafe, with the files, at the first that is not safe
-
-    python -m support.fuzz CASE COUNT        does so in this process, within a limit of memory and of time
-                                             for each, and prints what it saw
+    Fuzz().run(case, count)     raises Unsafe, with the files, at the first that is not safe
+    main(case, count)           does so within a limit of memory, and of time for each; prints what it saw
 
 Safe is: everything works, or raises `lsmdbm.error`; no other exception; no loop without an end; no memory
 beyond 64 MiB and four times the files; no file, process or socket but through the storage; and what a
@@ -19,6 +17,7 @@ import json
 import random
 import signal
 import sys
+import traceback
 import tracemalloc
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -34,8 +33,22 @@ from support.specimens import Files, at_random, specimens
 MEMORY_BYTES, MEMORY_FACTOR = 64 << 20, 4
 CALLS = 20_000  # of the storage: far more than any of these small databases needs
 SECONDS = 20  # of the processor, for one database
-WATCHED = ("open", "os.", "subprocess.", "socket.", "exec", "compile", "import", "pickle.", "ctypes.", "shutil.")
+WATCHED = (
+    "open",
+    "os.",
+    "subprocess.",
+    "socket.",
+    "exec",
+    "compile",
+    "import",
+    "pickle.",
+    "ctypes.",
+    "shutil.",
+)
 OPTIONS = {"cache_bytes": 1 << 20, "memtable_bytes": 1 << 16}
+
+
+ARMED = False  # whether `main` looks at a database now
 
 
 class Unsafe(AssertionError):
@@ -95,7 +108,9 @@ class Fuzz:
         for number in range(count):
             chosen = random.Random(f"{case} {number}")
             base, other = chosen.choice(bases), chosen.choice(bases)
-            self.look(f"{case} {number}", forgery.forged(chosen, base.files, other.files), rng.random() < 0.05)
+            self.look(
+                f"{case} {number}", forgery.forged(chosen, base.files, other.files), rng.random() < 0.05
+            )
 
     def look(self, what: str, files: Files, is_measured: bool) -> None:
         """Read and write one database.
@@ -173,13 +188,17 @@ class Fuzz:
                     raise AssertionError(f"what was written to {key!r} is not there")
 
 
-def _limit_memory() -> None:
-    """Let an allocation fail that goes beyond what is allowed, above what this process has now."""
+def _limit() -> None:
+    """Let an allocation fail that goes beyond what is allowed, above what this process has now.
+
+    What never comes back from C, where no signal handler runs, is killed.
+    """
     import resource
 
     with open("/proc/self/statm", encoding="ascii") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES + (24 << 20), resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CPU, (600, 600))
 
 
 def _too_long(number: int, frame: object) -> None:
@@ -193,30 +212,25 @@ def main(case: str, count: int) -> None:
     fuzz.run(f"{case} to load all there is", 20)
     fuzz.counts.clear()
     if sys.platform == "linux":
-        _limit_memory()
+        _limit()
     sys.addaudithook(fuzz.audit)
     signal.signal(signal.SIGVTALRM, _too_long)
     look = fuzz.look
 
     def timed(what: str, files: Files, is_measured: bool) -> None:
+        global ARMED
         signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+        ARMED = True
         look(what, files, is_measured)
+        ARMED = False
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
     fuzz.look = timed  # type: ignore[method-assign]
     try:
         fuzz.run(case, count)
     except Unsafe as exc:
         files = {name: data.hex() for name, data in exc.files.items()}
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         json.dump({"unsafe": str(exc), "files": files}, sys.stdout)
-        faulthandler.disable()
-        import traceback
-
         traceback.print_exception(exc)
         return
-    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
     json.dump({"counts": fuzz.counts}, sys.stdout)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
