@@ -31,6 +31,7 @@ from support.crash_storage import CrashStorage
 from support.specimens import Files, at_random, specimens
 
 MEMORY_BYTES, MEMORY_FACTOR = 64 << 20, 4
+SLACK_BYTES = 16 << 20  # by which an allocator may be off
 CALLS = 20_000  # of the storage: far more than any of these small databases needs
 SECONDS = 20  # of the processor, for one database
 WATCHED = (
@@ -188,16 +189,24 @@ class Fuzz:
                     raise AssertionError(f"what was written to {key!r} is not there")
 
 
-def _limit() -> None:
-    """Let an allocation fail that goes beyond what is allowed, above what this process has now.
-
-    What never comes back from C, where no signal handler runs, is killed.
-    """
+def _limit_memory(files: Files | None) -> None:
+    """Let an allocation fail that goes beyond what these files allow; with None lift the limit."""
+    if sys.platform != "linux":
+        return
     import resource
 
-    with open("/proc/self/statm", encoding="ascii") as file:
-        used = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES + (24 << 20), resource.RLIM_INFINITY))
+    limit = resource.RLIM_INFINITY
+    if files is not None:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            limit = int(file.read().split()[0]) * resource.getpagesize()
+        limit += MEMORY_BYTES + SLACK_BYTES + MEMORY_FACTOR * sum(map(len, files.values()))
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+
+def _limit_time() -> None:
+    """Have the process killed if it never comes back from C, where no signal handler runs."""
+    import resource
+
     resource.setrlimit(resource.RLIMIT_CPU, (600, 600))
 
 
@@ -211,19 +220,22 @@ def main(case: str, count: int) -> None:
     fuzz = Fuzz()
     fuzz.run(f"{case} to load all there is", 20)
     fuzz.counts.clear()
-    if sys.platform == "linux":
-        _limit()
+    _limit_time()
     sys.addaudithook(fuzz.audit)
     signal.signal(signal.SIGVTALRM, _too_long)
     look = fuzz.look
 
     def timed(what: str, files: Files, is_measured: bool) -> None:
         global ARMED
+        _limit_memory(files)
         signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
         ARMED = True
-        look(what, files, is_measured)
-        ARMED = False
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        try:
+            look(what, files, is_measured)
+        finally:
+            ARMED = False
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            _limit_memory(None)
 
     fuzz.look = timed  # type: ignore[method-assign]
     try:

@@ -314,10 +314,57 @@ def at_random(name: str) -> Specimen:
     return maker.specimen()
 
 
+def _gap() -> Specimen:
+    """Two logs, the first of which lost its records with the power: the second counts for nothing."""
+    maker = _Maker("gap")
+    maker.put(b"g1", b"lost with the power")
+    maker.db._store._wal.rotate()
+    maker.put(b"g2", b"lost with it")
+    specimen = maker.specimen()
+    first = file_name(numbers(list(specimen.files), WAL)[0], WAL)
+    files = {**specimen.files, first: specimen.files[first][:HEADER_BYTES]}
+    return Specimen("gap", files, specimen.states[:1])
+
+
+def _unborn() -> Specimen:
+    """A creation cut off in its manifest."""
+    maker = _Maker("unborn")
+    files = maker.specimen().files
+    return Specimen("unborn", {name: data[:50] for name, data in files.items()}, [(0, {})])
+
+
+def _odd() -> Specimen:
+    """Empty keys and values, keys of 64 KiB, a large value; in tables and in the log."""
+    maker = _Maker("odd", block_bytes=4096)
+    for is_flushed in (True, False):
+        maker.put(b"", b"")
+        maker.put(b"\0", b"\0")
+        maker.put(b"\xff" * 65536, b"under the largest key of all")
+        maker.put(b"large", maker.rng.randbytes(20_000))
+        maker.batch({b"e%d" % number: b"" for number in range(5)})
+        if is_flushed:
+            maker.flush()
+    maker.close()
+    return maker.specimen()
+
+
+def _empty() -> Specimen:
+    """Nothing: created and closed."""
+    maker = _Maker("empty")
+    maker.close()
+    return maker.specimen()
+
+
 MAKERS = (_levels, _compressed, _cleared, _torn, _unsynced, _cut_off)
+MORE = (_gap, _unborn, _odd, _empty)
 
 
 @lru_cache(maxsize=1)
 def specimens() -> tuple[Specimen, ...]:
-    """Return all specimens."""
+    """Return the specimens of which every byte is worth a look."""
     return tuple(make() for make in MAKERS)
+
+
+def all_specimens() -> tuple[Specimen, ...]:
+    """Return those, and others that show one thing each."""
+    return (*specimens(), *(make() for make in MORE))
