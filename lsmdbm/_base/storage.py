@@ -82,8 +82,8 @@ class Directory(Protocol):
     def lock(self, name: str, label: bytes) -> File | None:
         """Take the exclusive lock on `name`, creating the file; None if another process has it.
 
-        `label` is written into the file for messages.  The lock is held until the returned File is
-        closed.
+        `label` is written into the file for messages, unless a hard link makes it another file too.  The
+        lock is held until the returned File is closed.
         """
 
     def has_lost_lock(self) -> bool:
@@ -298,6 +298,10 @@ class OsFile(_Descriptor):
         status = os.fstat(self._descriptor)
         return status.st_dev, status.st_ino
 
+    def has_one_name(self) -> bool:
+        """Return whether no hard link makes this file another one too."""
+        return os.fstat(self._descriptor).st_nlink == 1
+
     def try_lock(self) -> bool:
         """Take the exclusive lock without waiting; False if another process has it.
 
@@ -361,8 +365,9 @@ class OsDirectory(_Descriptor):
                     break
                 file.close()  # replaced between open and lock: that was a lock on nothing
             try:
-                file.pwrite(label, 0)
-                file.truncate(len(label))
+                if file.has_one_name():  # else it may be a file of somebody who wants its bytes
+                    file.pwrite(label, 0)
+                    file.truncate(len(label))
             except BaseException:
                 file.close()  # now: the traceback would keep the file, and so the lock, alive
                 raise

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from lsmdbm._base.errors import error
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.view import View
+from lsmdbm._format.coding import MAX_NUMBER
 
 LOOKUP_COST = 8  # a look below costs about as much as scanning this many keys,
 LOOKUP_ENTRIES = 4  # or as flushing this many entries
@@ -91,6 +92,8 @@ def census(view: View) -> tuple[int, int]:
         if memtable.change is None:
             memtable.change = _change(view, depth, total)
         total += memtable.change
+    if total > MAX_NUMBER:  # len() could not return it
+        raise error(f"{total} keys: the number that the manifest has is wrong")
     return table_keys, total
 
 

@@ -27,7 +27,7 @@ from lsmdbm._base.errors import FailedError, error
 from lsmdbm._base.storage import Directory, write_all
 from lsmdbm._engine.names import MANIFEST, Counter, file_name, numbers
 from lsmdbm._format import manifest as manifests
-from lsmdbm._format.manifest import Manifest
+from lsmdbm._format.manifest import MAX_MANIFEST_BYTES, Manifest
 
 
 def synced(sync: Callable[[], None]) -> None:
@@ -80,6 +80,9 @@ class Installer:
         number, file = self._counter.create(self._directory, MANIFEST)
         next_number = self._counter.next_number
         data = manifests.encode(dataclasses.replace(state, number=number, next_number=next_number))
+        if len(data) > MAX_MANIFEST_BYTES:  # no reader would take it: the old state must hold
+            self._directory.unlink(file_name(number, MANIFEST))
+            raise error(f"{file.path}: manifest of {len(data)} bytes: the limit is {MAX_MANIFEST_BYTES}")
         write_all(file, data, 0)
         synced(file.fsync)
         file.close()

@@ -59,8 +59,14 @@ class Counter:
         self.next_number = next_number
 
     def take(self) -> int:
-        """Return a number that no file has had."""
+        """Return a number that no file has had.
+
+        Raises:
+            error: none is left: the directory holds a file with the highest of all.
+        """
         number = self.next_number
+        if number >= MAX_NUMBER:  # a manifest has to name a still higher one
+            raise error(f"no file number is left below {MAX_NUMBER}")
         self.next_number = number + 1
         return number
 

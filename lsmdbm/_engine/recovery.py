@@ -31,7 +31,7 @@ from lsmdbm._format import manifest as manifests
 from lsmdbm._format import records
 from lsmdbm._format.coding import Malformed, Unsupported
 from lsmdbm._format.manifest import MAX_MANIFEST_BYTES, Manifest
-from lsmdbm._format.records import HEADER_BYTES, LogHeader, Record
+from lsmdbm._format.records import HEADER_BYTES, MAX_LOG_FILE_BYTES, LogHeader, Record
 
 CHAIN_LOGS, CHAIN_BYTES = 16, 1 << 20  # more than this is flushed at the first write of an opening
 
@@ -212,7 +212,10 @@ class _Replay:
         name = file_name(number, WAL)
         path = f"{self._directory.path}/{name}"
         file = self._directory.open(name)
-        data = file.pread(file.size(), 0)
+        size = file.size()
+        if size > MAX_LOG_FILE_BYTES:
+            raise CorruptionError(path, -1, f"log of {size} bytes: the limit is {MAX_LOG_FILE_BYTES}")
+        data = file.pread(size, 0)
         try:
             header = LogHeader.decode(data)
             if header.number != number:

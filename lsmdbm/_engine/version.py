@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 
 from lsmdbm._base.errors import error
-from lsmdbm._format.manifest import MAX_LEVELS, TableMeta
+from lsmdbm._format.manifest import MAX_LEVELS, MAX_TABLES, TableMeta
 
 Levels = tuple[tuple[TableMeta, ...], ...]
 
@@ -108,12 +108,14 @@ class Version:
             added: by level; for level 0 newest first, and newer than all that is there.
 
         Raises:
-            error: the result would have too many levels.
+            error: the result would have too many levels or tables.
         """
         gone = {meta.number for meta in removed}
         depth = max([len(self.levels), *(number + 1 for number in added)])
         if depth > MAX_LEVELS:
             raise error(f"a database has at most {MAX_LEVELS} levels")
+        if len(self) - len(gone) + sum(map(len, added.values())) > MAX_TABLES:
+            raise error(f"a database has at most {MAX_TABLES} tables")
         levels = []
         for number in range(depth):
             kept = [meta for meta in self.level(number) if meta.number not in gone]

@@ -27,9 +27,11 @@ from lsmdbm._base.storage import Directory, File, Storage, write_all
 from lsmdbm._engine.install import check_owner, synced
 from lsmdbm._engine.names import WAL, Counter
 from lsmdbm._format import records
+from lsmdbm._format.coding import MAX_NUMBER
 from lsmdbm._format.records import HEADER_BYTES, LogHeader, Record
 
 MAX_LOG_BYTES = 16 << 20
+MAX_LOG_OPERATIONS = 1 << 32  # more than fit into a log
 BUFFER_BYTES = 64 << 10  # of records held back at durability "none"
 BUFFER_SECONDS = 0.05
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -156,6 +158,8 @@ class Wal:
         except FailedError as exc:
             self.failure = exc
             raise
+        if self.seq > MAX_NUMBER - MAX_LOG_OPERATIONS:  # what has no valid sequence would be lost
+            raise error(f"{self.directory.path}: no sequence is left behind {self.seq - 1}")
         number, file = self.counter.create(self.directory, WAL)
         salt = int.from_bytes(self.storage.urandom(8), "little")
         header = LogHeader(number, salt, self.seq, *self.prev)

@@ -37,7 +37,9 @@ KEYS, TOMBSTONES = 1, 2  # On disk: never changes.
 
 _HEAD = Struct("<IB")
 _ENTRY = Struct("<BI")
-MAX_COUNT = 1 << 24  # keys in a block; far above what a block of the largest size can hold
+MAX_COUNT = (
+    1 << 16
+)  # keys in a block: one key takes 50 bytes of memory beyond its own, and may compress to none
 _BLOCK_OVERHEAD = 400  # bytes of memory of the objects around one decoded block, measured
 
 
@@ -64,8 +66,11 @@ def encode_body(values: Sequence[bytes | None], tombstones: Sequence[int]) -> by
     return encode(values) if values else b""  # type: ignore[arg-type]  # no None is left
 
 
-def decode_head(head: bytes) -> tuple[list[bytes], list[int]]:
+def decode_head(head: bytes, max_count: int | None = None) -> tuple[list[bytes], list[int]]:
     """Return the keys of a block and the positions of its tombstones.
+
+    Args:
+        max_count: how many keys there may be, MAX_COUNT if it is None; an index has its own limit.
 
     Raises:
         Malformed: the bytes are no head; keys out of order.
@@ -77,8 +82,12 @@ def decode_head(head: bytes) -> tuple[list[bytes], list[int]]:
     cursor.finish()
     if not data.keys() <= {KEYS, TOMBSTONES}:  # rule 2
         raise Unsupported(f"block has columns {sorted(data)}; this version knows {KEYS} and {TOMBSTONES}")
-    if len(data) != columns or KEYS not in data or not 0 < count <= min(len(head), MAX_COUNT):
-        raise Malformed("block without keys, or with a column twice")
+    if (
+        len(data) != columns
+        or KEYS not in data
+        or not 0 < count <= min(len(head), MAX_COUNT if max_count is None else max_count)
+    ):
+        raise Malformed(f"block without keys, of {count} keys, or with a column twice")
     keys = decode(data[KEYS], count)
     if len(head) > MAX_KEY_BYTES and max(map(len, keys)) > MAX_KEY_BYTES:
         raise Malformed("key over the limit")

@@ -154,6 +154,8 @@ def decode_positions(data: bytes, count: int) -> list[int]:
         return []
     if len(data) < U32.size or len(data) != U32.size * (1 + U32.unpack_from(data)[0]):
         raise Malformed("positions cut short")
+    if len(data) > U32.size * (1 + count):  # before they take nine times as much memory
+        raise Malformed("more positions than items")
     positions = list(struct.unpack_from(f"<{len(data) // U32.size - 1}I", data, U32.size))
     if positions != sorted(set(positions)) or (positions and positions[-1] >= count):
         raise Malformed("positions are not ascending or out of range")

@@ -21,7 +21,7 @@ import zstandard
 
 from lsmdbm._format.coding import U32, Malformed, crc32, place_seed
 
-MAX_COMPRESSED = 32 << 20  # rule 2
+MAX_COMPRESSED = 4 << 20  # rule 2; On disk: a reader refuses more
 WORTH = 16  # bytes a frame must save; below that decompressing costs more than it gives
 CRC_BYTES = U32.size
 

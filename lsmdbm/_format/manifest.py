@@ -43,6 +43,7 @@ MAGIC, END_MAGIC = b"LSMM", b"LSMMEND."  # On disk: never changes.
 KNOWN_FEATURES = 0
 MAX_MANIFEST_BYTES = 64 << 20
 MAX_LEVELS = 16
+MAX_TABLES = 100_000
 UNKNOWN_COUNT = (1 << 64) - 1
 COMPRESSIONS: tuple[object, ...] = (None, "zstd")  # On disk: the position in these never changes.
 COMPACTIONS = ("leveled", "tiered", "fifo")
@@ -85,12 +86,13 @@ class Manifest:
 
 def encode(manifest: Manifest) -> bytes:
     """Return the file that holds `manifest`.  O(tables)."""
-    shape = manifest.shape
+    shape, count = manifest.shape, manifest.live_count
+    is_possible = count is not None and 0 <= count <= MAX_NUMBER  # no other one would be read back
     parts = [
         _FIXED.pack(
             *(MAGIC, FORMAT_VERSION, FORMAT_VERSION, KNOWN_FEATURES, manifest.uuid),
             *(manifest.number, manifest.next_number, manifest.last_seq, manifest.min_wal),
-            UNKNOWN_COUNT if manifest.live_count is None else manifest.live_count,
+            count if is_possible else UNKNOWN_COUNT,
         ),
         _SHAPE.pack(
             shape["block_bytes"],
@@ -133,7 +135,10 @@ def decode(data: bytes, number: int) -> Manifest:
     uuid, own, next_number, last_seq, min_wal, live_count = _FIXED.unpack_from(data)[4:]
     shape = _decode_shape(cursor)
     levels: list[list[TableMeta]] = []
-    for _ in range(cursor.unpack(U32)[0]):
+    tables = cursor.unpack(U32)[0]
+    if tables > MAX_TABLES:
+        raise Malformed(f"{tables} tables: the limit is {MAX_TABLES}")
+    for _ in range(tables):
         level, meta = _decode_table(cursor)
         if not len(levels) - 1 <= level < MAX_LEVELS or _overlaps(levels, level, meta):  # rule 3
             raise Malformed(f"table {meta.number} in level {level} is out of order")
@@ -145,6 +150,8 @@ def decode(data: bytes, number: int) -> Manifest:
     highest = max(own, min_wal - 1, *numbers)
     if own != number or not highest < next_number <= MAX_NUMBER or len(numbers) != len(set(numbers)):
         raise Malformed(f"manifest {own}, next number {next_number}, in the file of number {number}")
+    if not min_wal:  # 0 says of a log that none is before it
+        raise Malformed("log 0 is needed")
     if max(last_seq, count or 0) > MAX_NUMBER:
         raise Malformed(f"last sequence {last_seq}, {count} keys")
     return Manifest(uuid, own, next_number, last_seq, min_wal, count, shape, tuple(map(tuple, levels)))

@@ -40,6 +40,7 @@ from lsmdbm._format.columns import encode as encode_column
 MAGIC = b"LSMW"  # On disk: never changes.
 PUT, DELETE, CHUNK, CLEAR = 1, 2, 3, 4  # On disk: never changes.
 MAX_PAYLOAD_BYTES = (1 << 31) - 1
+MAX_LOG_FILE_BYTES = (1 << 32) - 1  # so that `prev_end` can say where it ends
 
 _HEADER = Struct("<4sIQQQQIQ")
 _RECORD = Struct("<IIQII")
@@ -94,7 +95,7 @@ class LogHeader:
         header = cls(*fields)
         if not header.prev < header.number <= MAX_NUMBER:
             raise Malformed(f"log {header.number} goes on from log {header.prev}")
-        if max(header.first_seq, header.prev_last_seq) > MAX_NUMBER:
+        if not 0 < header.first_seq <= MAX_NUMBER or header.prev_last_seq > MAX_NUMBER:
             raise Malformed(f"sequence {header.first_seq} after {header.prev_last_seq}")
         return header
 

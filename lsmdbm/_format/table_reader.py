@@ -42,6 +42,7 @@ from lsmdbm._format.table_writer import Metadata, StoredBlock
 
 RUN_BLOCKS = 16  # a long scan joins up to so many blocks into one chunk,
 RUN_BYTES = 128 << 10  # or as many as this many raw bytes
+LEAST_BLOCK_BYTES = 18  # of two envelopes, the first of them around at least the shortest zstd frame
 SEPARATOR_OVERHEAD = 60  # bytes of memory per block beyond what the index takes on disk
 INPUT_OVERHEAD = 40  # bytes of memory per table that this one was compacted from
 BLOCKS_PER_TABLE = 1 << 32  # cache keys: number * BLOCKS_PER_TABLE + index of the block
@@ -94,14 +95,12 @@ class TableReader:
             footer = Footer.decode(data)
             if footer_crc(data) != self.meta.footer_crc or footer.number != self.meta.number:
                 raise Malformed("this is not the table that the manifest names")
-            handles = (footer.filter, footer.index, footer.metadata)
-            edges = [
-                HEADER_BYTES,
-                *(edge for h in handles for edge in (h.offset, h.end)),
-                size - FOOTER_BYTES,
-            ]
-            if edges != sorted(edges):
-                raise Malformed("parts of the table overlap or lie outside of it")
+            bloom, index, metadata = footer.filter, footer.index, footer.metadata
+            edges = (index.offset, metadata.offset, size - FOOTER_BYTES)
+            if bloom.offset < HEADER_BYTES or edges != (bloom.end, index.end, metadata.end):
+                raise Malformed("parts of the table do not follow each other")
+            if bloom.stored != bloom.raw + envelope.CRC_BYTES:
+                raise Malformed("filter is compressed")
             return footer
 
     def _open_index(self, footer: Footer, size: int) -> None:
@@ -118,11 +117,14 @@ class TableReader:
         with self._decoding(start):
             self._filter = Bloom(part(bloom.offset, bloom.stored, bloom.raw))
         with self._decoding(index.offset):
-            self._separators, deleted = decode_head(part(index.offset, index.head_stored, index.head_raw))
+            head = part(index.offset, index.head_stored, index.head_raw)
+            self._separators, deleted = decode_head(head, (start - HEADER_BYTES) // LEAST_BLOCK_BYTES)
             body = part(index.offset + index.head_stored, index.body_stored, index.body_raw)
             self._handles = Column(body, len(self._separators))
             if deleted:
                 raise Malformed("deleted blocks in the index")
+            if self._separators[-1] != self.meta.largest:
+                raise Malformed("index does not end at the largest key")
         with self._decoding(metadata.offset):
             self.metadata = Metadata.decode(part(metadata.offset, metadata.stored, metadata.raw))
 
@@ -266,7 +268,8 @@ class TableReader:
 
     def _check_bounds(self, index: int, keys: list[bytes]) -> None:  # rule 5
         separators = self._separators
-        if keys[-1] > separators[index] or (index and keys[0] <= separators[index - 1]):
+        is_above = keys[0] > separators[index - 1] if index else keys[0] >= self.meta.smallest
+        if not is_above or keys[-1] > separators[index]:
             raise Malformed("keys outside of the bounds of their block")
 
     def _damaged(self, offset: int, exc: Malformed) -> error:

@@ -9,7 +9,8 @@ Rules
   1. Keys come ascending across all chunks and blocks that are added.
   2. A separator is not below the last key of its block and below the first key of the next one; the
      last is the last key itself.  Where the next key has a shorter prefix that fits, that is taken.
-  3. A block is cut when its keys and values reach `block_bytes`.  What is left over waits for more.
+  3. A block is cut when its keys and values reach `block_bytes`, or its keys MAX_COUNT.  What is left over
+     waits for more.
   4. Writing holds at most one block, WRITE_BYTES and 52 bytes a key in memory.
 
 Thread safety: one thread at a time.  Spec: docs/format.md, Table.
@@ -26,7 +27,7 @@ from struct import Struct
 
 from lsmdbm._base.storage import File, write_all
 from lsmdbm._format import bloom, envelope
-from lsmdbm._format.block import encode_body, encode_head, tombstones_of
+from lsmdbm._format.block import MAX_COUNT, encode_body, encode_head, tombstones_of
 from lsmdbm._format.coding import U32, U64, Cursor, Unsupported, counted, file_seed
 from lsmdbm._format.footer import BlockHandle, Footer, PartHandle, encode_header, footer_crc
 from lsmdbm._format.manifest import TableMeta
@@ -169,7 +170,7 @@ class TableWriter:
             deleting = self._deleting = True
         ends = list(accumulate(sizes, initial=self._pending_bytes))  # ends[i] bytes come before keys[i]
         low = taken = 0
-        while (high := bisect_left(ends, taken + self._block_bytes, low + 1)) < len(ends):  # rule 3
+        while (high := self._cut_place(ends, low, taken)) < len(ends):  # rule 3
             self._keys += keys[low:high]
             self._values += values[low:high]
             self._cut()
@@ -178,6 +179,11 @@ class TableWriter:
         self._keys += keys[low:]
         self._values += values[low:]
         self._pending_bytes = ends[-1] - taken
+
+    def _cut_place(self, ends: list[int], low: int, taken: int) -> int:
+        """Return up to which key of a chunk the block goes that has the keys from `low` on."""
+        most = low + MAX_COUNT - len(self._keys)
+        return min(most, bisect_left(ends, taken + self._block_bytes, low + 1))
 
     def add_block(self, block: StoredBlock) -> None:
         """Take a whole block from another table without decompressing its values."""

@@ -304,7 +304,7 @@ def wrong_codes(page):
 
 def wrong_limits(page):
     rows = table_below(page, "limits")
-    if len(rows) != 8:
+    if len(rows) != 10:
         yield "limits"
     for name, value, constant in rows:
         module, _, attribute = constant.strip("`").partition(".")

@@ -430,8 +430,9 @@ class CrashDirectory:
                 return None
             self.storage.locked.add(node.number)
             file = CrashFile(self.storage, node, call.path, writable=True, locked=True)
-            node.change(call.number, 0, label)
-            node.change(call.number, len(label), None)
+            if self.storage.disk.name_count(node.number) == 1:
+                node.change(call.number, 0, label)
+                node.change(call.number, len(label), None)
         try:
             self.storage.leave(call)
         except BaseException:

@@ -185,6 +185,11 @@ class Disk:
         self.nodes[directory.number] = directory
         return directory
 
+    def name_count(self, number: int) -> int:
+        """Return how many names a file has now.  O(names)."""
+        directories = (node for node in self.nodes.values() if isinstance(node, DirectoryNode))
+        return sum(list(directory.now.values()).count(number) for directory in directories)
+
     def sweep(self) -> None:
         """Forget what no name leads to, now or after any crash."""
         named = {ROOT}

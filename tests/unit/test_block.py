@@ -124,7 +124,7 @@ def test_body_of_the_wrong_block_is_malformed():
 
 
 def test_count_beyond_the_head_takes_no_memory():
-    """Sixteen million empty keys, which 15 bytes can state, took half a GiB."""
+    """Sixteen million empty keys, which 15 bytes could state, took half a GiB."""
     head = u32(block.MAX_COUNT) + u8(1) + u8(1) + u32(5) + u8(0) + u32(0)
     tracemalloc.start()
     try:

@@ -1,5 +1,7 @@
 """Columns of byte strings, and positions."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -210,3 +212,16 @@ def test_spread_gives_a_list_of_its_own():
 
     assert live == spread(live, [])
     assert live is not spread(live, [])
+
+
+def test_more_positions_than_items_take_no_memory():
+    """A million of them, which a frame of a hundred bytes can hold, took 100 MB."""
+    stored = u32(1 << 18) + b"".join(map(u32, range(1 << 18)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(Malformed, match="more positions than items"):
+            decode_positions(stored, (1 << 18) - 1)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert 1 << 18 == len(decode_positions(stored, 1 << 18))

@@ -2,10 +2,12 @@ import random
 
 import pytest
 
+from lsmdbm._base.errors import error
 from lsmdbm._engine.count import FIRST_LOOKS, LOOKUP_COST, Count, after_flush, census
 from lsmdbm._engine.memtable import fold_newest
 from lsmdbm._engine.names import TABLE, file_name
 from lsmdbm._engine.picker import Limits, pick
+from lsmdbm._format.coding import MAX_NUMBER
 from support.stage import Calls, Stage, live, memtable
 
 TABLES_ONLY = 1000
@@ -315,3 +317,10 @@ def test_guard_finds_a_count_that_forgets_what_a_flush_changed(seed, monkeypatch
 
     with pytest.raises(AssertionError):
         test_count_is_exact_after_anything(seed)
+
+
+def test_count_that_cannot_be_is_an_error_and_not_a_length(stage):
+    """len() would raise OverflowError."""
+    assert MAX_NUMBER == length(stage.view(fresh(1), table_keys=MAX_NUMBER - 1))
+    with pytest.raises(error, match="the number that the manifest has is wrong"):
+        length(stage.view(fresh(1), table_keys=MAX_NUMBER))

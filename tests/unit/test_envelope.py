@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lsmdbm._format import envelope
 from lsmdbm._format.coding import Malformed
-from lsmdbm._format.envelope import CRC_BYTES, WORTH, check, seal, unwrap, wrap
+from lsmdbm._format.envelope import CRC_BYTES, MAX_COMPRESSED, WORTH, check, seal, unwrap, wrap
 from support.format import describe, flipped, place, seed_of, u8, u32, u64, with_crc
 
 SEED = seed_of(18, 7)
@@ -116,7 +116,7 @@ def test_frames_by_hand_are_frames():
     ("body", "raw_bytes", "reason"),
     [
         (b"abc", 2, "3 bytes cannot hold the 2"),
-        (b"abc", (32 << 20) + 1, "cannot hold"),
+        (b"abc", MAX_COMPRESSED + 1, "cannot hold"),
         (b"abc", 4, "zstd"),
         (b"", 1, "zstd"),
         (FRAME, len(RAW) + 1, "zstd frame of 240 bytes where 241"),
@@ -143,7 +143,7 @@ def test_body_that_is_no_frame_of_the_stated_length_is_malformed(body, raw_bytes
 
 
 @pytest.mark.parametrize("stated", [1 << 30, 1 << 50, 2**64 - 3])
-@pytest.mark.parametrize("raw_bytes", [1000, 32 << 20])
+@pytest.mark.parametrize("raw_bytes", [1000, MAX_COMPRESSED])
 def test_bomb_is_refused_before_memory_is_taken_for_it(stated, raw_bytes):
     bomb = seal(rle_frame(1000, stated=stated), SEED, 0)
     tracemalloc.start()

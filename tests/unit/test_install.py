@@ -8,6 +8,7 @@ import pytest
 
 from lsmdbm._base.errors import FailedError, error
 from lsmdbm._base.options import Options
+from lsmdbm._engine import install
 from lsmdbm._engine.install import Installer, synced
 from lsmdbm._engine.names import MANIFEST, Counter
 from lsmdbm._engine.recovery import recover
@@ -230,3 +231,17 @@ def test_synced_passes_on_what_is_no_error_of_the_system():
     with pytest.raises(KeyboardInterrupt):
         synced(interrupted)
     synced(lambda: None)
+
+
+def test_a_manifest_too_large_for_readers_is_not_left_behind(machine, monkeypatch):
+    """It would be taken for one that was cut off, and the state it holds would be lost."""
+    monkeypatch.setattr(install, "MAX_MANIFEST_BYTES", 100)
+    with pytest.raises(error, match="manifest of 104 bytes: the limit is 100"):
+        machine.install()
+
+    assert ["000001.man"] == names(machine.storage)
+    assert [] == machine.moves
+    assert 10 == machine.found()
+    monkeypatch.undo()
+    machine.install()
+    assert 20 == machine.found()

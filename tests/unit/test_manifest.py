@@ -11,7 +11,7 @@ from lsmdbm._base.chunk import MAX_KEY_BYTES
 from lsmdbm._base.options import Options
 from lsmdbm._format import manifest
 from lsmdbm._format.coding import MAX_NUMBER, Malformed, Unsupported
-from lsmdbm._format.manifest import MAX_LEVELS, UNKNOWN_COUNT, Manifest, TableMeta, decode, encode
+from lsmdbm._format.manifest import MAX_LEVELS, MAX_TABLES, UNKNOWN_COUNT, Manifest, TableMeta, decode, encode
 from support.format import counted, describe, flipped, patched, u8, u32, u64, with_crc
 
 UUID = bytes(range(16))
@@ -104,7 +104,9 @@ BAD = [
     (sealed(EMPTY[:-1]), "bytes expected"),
     (sealed(EMPTY + b"\0"), "1 bytes too many"),
     (sealed(fixed_bytes() + shape_bytes() + u32(1)), "bytes expected"),
-    (sealed(fixed_bytes() + shape_bytes() + u32(2**32 - 1) + table_bytes()), "bytes expected"),
+    (sealed(fixed_bytes() + shape_bytes() + u32(MAX_TABLES) + table_bytes()), "bytes expected"),
+    (sealed(fixed_bytes() + shape_bytes() + u32(MAX_TABLES + 1) + table_bytes()), "100001 tables"),
+    (sealed(fixed_bytes(min_wal=0) + shape_bytes() + u32(0)), "log 0 is needed"),
     (with_tables(table_bytes()[:-2]), "bytes expected"),
     (sealed(fixed_bytes(number=18) + shape_bytes() + u32(0)), "manifest 18"),
     (sealed(fixed_bytes(next_number=19) + shape_bytes() + u32(0)), "next number 19"),
@@ -228,7 +230,7 @@ metas = st.builds(
         number=st.integers(0, 10**9),
         next_number=st.integers(10**10, MAX_NUMBER),
         last_seq=numbers,
-        min_wal=numbers.map(lambda number: number % 10**9),
+        min_wal=numbers.map(lambda number: 1 + number % 10**9),
         live_count=st.none() | numbers,
     ),
 )
@@ -243,3 +245,9 @@ def test_any_manifest_is_read_back(newest, keys, decoded):
 
 def test_unknown_count_is_no_number_that_a_count_can_be():
     assert UNKNOWN_COUNT > MAX_NUMBER
+
+
+@pytest.mark.parametrize("count", [-1, MAX_NUMBER + 1])
+def test_count_that_cannot_be_is_written_as_unknown(count):
+    """A manifest with a wrong count leads to such a one; no reader would take the next manifest then."""
+    assert replace(SMALL, live_count=None) == decode(encode(replace(SMALL, live_count=count)), 19)

@@ -117,3 +117,15 @@ def test_file_that_appears_although_creating_it_failed_is_never_written_to():
 
     assert ["000004.sst"] == list(storage.contents())
     assert 5 == counter.create(directory, TABLE)[0]
+
+
+def test_no_number_is_handed_out_that_no_name_can_have():
+    """The name of the next one would not be ours: what is written into that file would never be found."""
+    storage = CrashStorage()
+    counter = Counter(MAX_NUMBER - 1)
+
+    assert MAX_NUMBER - 1 == counter.create(storage.directory("/", 0o666), WAL)[0]
+    for _ in range(2):
+        with pytest.raises(error, match="no file number is left"):
+            counter.create(storage.directory("/", 0o666), WAL)
+    assert [f"{MAX_NUMBER - 1}.wal"] == list(storage.contents())

@@ -195,6 +195,7 @@ def test_numbers_of_a_header_go_up_to_the_limit():
         (header_bytes(number=16), "log 16 goes on from log 16"),
         (header_bytes(number=1 << 63), "log 9223372036854775808"),
         (header_bytes(first_seq=1 << 63), "sequence 9223372036854775808"),
+        (header_bytes(first_seq=0), "sequence 0"),
         (header_bytes(prev_last_seq=1 << 63), "after 9223372036854775808"),
         (patched(header_bytes(), 52, u32(0)), "checksum"),
     ],

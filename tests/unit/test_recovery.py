@@ -16,7 +16,7 @@ from lsmdbm._engine.wal import Wal
 from lsmdbm._format import manifest as manifests
 from lsmdbm._format import records
 from lsmdbm._format.manifest import MAX_MANIFEST_BYTES, Manifest, TableMeta
-from lsmdbm._format.records import HEADER_BYTES, RECORD_BYTES, LogHeader
+from lsmdbm._format.records import HEADER_BYTES, MAX_LOG_FILE_BYTES, RECORD_BYTES, LogHeader
 from support.crash_storage import READS, CrashStorage
 from support.engine import PATH, calls_since, close, entries, log, new_directory, open_store
 from support.format import flipped, patched, u32, with_crc
@@ -172,6 +172,18 @@ def test_a_file_far_too_large_for_a_manifest_is_ignored_unread(files, monkeypatc
     assert 1 == files.recover().manifest.number
     assert "pread 000005.man" not in calls_since(files.storage, before)
     assert MAX_MANIFEST_BYTES == 64 << 20
+
+
+def test_a_file_far_too_large_for_a_log_is_damage_and_left_unread(files, monkeypatch):
+    """A sparse file of a TiB costs nobody anything but who reads it."""
+    files.put(1)
+    monkeypatch.setattr(recovery, "MAX_LOG_FILE_BYTES", 50)
+    before = files.storage.count
+
+    with pytest.raises(CorruptionError, match="the limit is 50"):
+        files.recover()
+    assert "pread 000002.wal" not in calls_since(files.storage, before)
+    assert MAX_LOG_FILE_BYTES == (1 << 32) - 1
 
 
 @pytest.mark.parametrize("kind", ["man", "wal"])

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsmdbm._format import envelope
+from lsmdbm._format import table_writer as table_writer_module
 from lsmdbm._format.block import Block, decode_head
 from lsmdbm._format.bloom import Bloom
 from lsmdbm._format.coding import Malformed, Unsupported
@@ -382,3 +383,18 @@ def test_entries_and_passed_blocks_mix():
     assert entries == entries_of(open_table(target, mixed).chunks())
     assert [] == list(open_table(target, mixed).problems())
     assert (5, 2, 3) == (mixed.entries, mixed.tombstones, open_table(target, mixed).block_count)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 100])
+def test_no_block_has_more_keys_than_a_reader_takes(monkeypatch, step):
+    monkeypatch.setattr(table_writer_module, "MAX_COUNT", 3)
+    entries = numbered(20)
+    target = MemoryFile()
+    writer = table_writer(target, block_bytes=1 << 20)
+    for low in range(0, len(entries), step):
+        writer.add(*chunk_of(entries[low : low + step]))
+    reader = open_table(target, finish(writer))
+
+    assert [3, 3, 3, 3, 3, 3, 2] == [len(reader.stored_block(index).keys) for index in range(7)]
+    assert entries == entries_of(reader.chunks())
+    assert [] == list(reader.problems())

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsmdbm._base.errors import error
+from lsmdbm._engine import version as version_module
 from lsmdbm._engine.version import Version
 from lsmdbm._format.manifest import MAX_LEVELS
 from support.stage import table_meta
@@ -191,6 +192,15 @@ def test_last_level_is_allowed_and_one_more_is_refused():
 
     with pytest.raises(error, match=f"at most {MAX_LEVELS} levels"):
         deepest.replace((), {MAX_LEVELS: [B]})
+
+
+def test_no_more_tables_are_taken_than_a_manifest_may_name(monkeypatch):
+    monkeypatch.setattr(version_module, "MAX_TABLES", 2)
+    full = Version().replace((), {1: [A], 2: [B]})
+
+    assert 2 == len(full.replace([A], {2: [A]}))
+    with pytest.raises(error, match="at most 2 tables"):
+        full.replace((), {3: [A]})
 
 
 def test_any_replacements_keep_the_rules(seed):

@@ -10,6 +10,7 @@ from lsmdbm._engine import wal as wal_module
 from lsmdbm._engine.names import WAL, Counter
 from lsmdbm._engine.wal import BUFFER_BYTES, BUFFER_SECONDS, Log, Wal
 from lsmdbm._format import records
+from lsmdbm._format.coding import MAX_NUMBER
 from lsmdbm._format.records import HEADER_BYTES, RECORD_BYTES, LogHeader
 from support.crash_storage import CrashStorage
 from support.engine import PATH, calls_since, log, names, new_directory, writes
@@ -880,3 +881,16 @@ def check_chain(storage, synced):
             found[i] for i in promises if not found[i].durable <= min(found[i].offset, synced[header.number])
         ]
         assert not promises or records.is_mark(found[promises[0]])
+
+
+def test_no_log_is_begun_whose_sequences_no_reader_accepts(storage, directory):
+    """Its header would be taken for one that was cut off, and what is in it would be lost."""
+    wal = Wal(directory, storage, Counter(1), next_seq=MAX_NUMBER - (1 << 32) + 1)
+    for _ in range(2):
+        with pytest.raises(error, match="no sequence is left"):
+            wal.put(b"key", b"value")
+    assert [] == names(storage)
+
+    wal = Wal(directory, storage, Counter(1), next_seq=MAX_NUMBER - (1 << 32))
+    put(wal, b"key")
+    assert [NAME] == names(storage)
