@@ -392,7 +392,14 @@ class OsDirectory(_Descriptor):
 
     def link(self, name: str, target: Directory) -> None:
         with _Named(os.path.join(target.path, name)):
-            os.link(os.path.join(self.path, name), os.path.join(target.path, name), follow_symlinks=False)
+            if not isinstance(target, OsDirectory):
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+            os.link(
+                *(name, name),
+                src_dir_fd=_still_open(self._descriptor),  # rule 3
+                dst_dir_fd=_still_open(target._descriptor),
+                follow_symlinks=False,
+            )
 
     def unlink(self, name: str) -> None:
         with _Named(os.path.join(self.path, name)):

@@ -333,6 +333,26 @@ def test_a_link_is_a_second_name_for_the_same_file(storage, directory, tmp_path)
     )
 
 
+def test_a_link_joins_the_directories_that_were_opened_even_if_they_moved(storage, tmp_path):
+    """It went by their paths once, so that after a chdir() or a rename it met others, or none."""
+    opened = []
+    for name in ("source", "copy"):
+        (tmp_path / name).mkdir()
+        opened.append(storage.directory(str(tmp_path / name), MODE))
+        (tmp_path / name).rename(tmp_path / f"moved {name}")
+        (tmp_path / name).mkdir()
+    source, copy = opened
+    source.create("000001.sst").pwrite(b"ours", 0)
+    (tmp_path / "source" / "000001.sst").write_bytes(b"not ours")
+    source.link("000001.sst", copy)
+
+    assert b"ours" == (tmp_path / "moved copy" / "000001.sst").read_bytes()
+    assert [] == list((tmp_path / "copy").iterdir())
+    with pytest.raises(error) as caught:
+        source.link("000001.sst", CrashStorage().directory("/", MODE))
+    assert errno.EXDEV == caught.value.errno
+
+
 def test_a_link_does_not_reach_through_a_symbolic_link(storage, directory, tmp_path):
     (tmp_path / "copy").mkdir()
     (tmp_path / "secret").write_bytes(b"secret")
