@@ -446,6 +446,7 @@ class OsDirectory(_Descriptor):
                 of_lock = bits & 0o666
             self.open("LOCK").chmod(stat.S_IMODE(of_lock))
 
+
 def _place_of(name: str, directory: int) -> tuple[int, int] | None:
     """Return what tells the file at a name from every other one; None if nothing can be found there."""
     try:
