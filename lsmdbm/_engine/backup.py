@@ -21,6 +21,7 @@ import dataclasses
 from lsmdbm._base.errors import CorruptionError, error
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import File, Storage, write_all
+from lsmdbm._engine.count import after_flush
 from lsmdbm._engine.destination import Destination
 from lsmdbm._engine.jobs import flush
 from lsmdbm._engine.names import TABLE, file_name
@@ -56,7 +57,7 @@ def backup(storage: Storage, view: View, manifest: Manifest, path: str) -> None:
             manifest,
             levels=levels,
             last_seq=view.active.first_seq - 1,
-            live_count=manifest.live_count if levels == manifest.levels else None,
+            live_count=after_flush(view, view.sealed),
         )
         destination.commit(state)
 
