@@ -90,7 +90,7 @@ def test_a_damaged_block_is_a_gap_between_the_keys_around_it(seed, level, is_foo
 @pytest.mark.parametrize("level", [None, 1])
 def test_of_a_table_that_was_cut_the_blocks_before_the_cut_are_found(seed, level):
     rng = random.Random(f"{seed} {level}")
-    file, meta = build_table(random_entries(rng, 25), level=level)
+    file, meta = build_table(random_entries(rng, 12), level=level)
     reader, data = open_table(file, meta), bytes(file.data)
     footer = Footer.decode(data[-FOOTER_BYTES:])
     for length in range(HEADER_BYTES, len(data)):
