@@ -8,8 +8,8 @@
 
 General layout: `database` (open, Database) and `ranges` (Range) are the faces of bytes, `text` (Text) and
 `shelve` (open_shelf) those of str and objects; `registration` lets `dbm` find us, `migration` moves entries
-from and to other dbms.  Below them `_engine` decides what happens in what order, `_format` knows the bytes,
-`_base` the words all of them share.
+from and to other dbms, `maintenance` looks after the files.  Below them `_engine` decides what happens in
+what order, `_format` knows the bytes, `_base` the words all of them share.
 
 The names in _LATER are imported when they are first asked for: who stores bytes need not load pickle.
 """
@@ -29,10 +29,13 @@ from lsmdbm._base.errors import (
     error,
 )
 from lsmdbm._base.options import Options
+from lsmdbm._engine.check import Problem, Report
+from lsmdbm._engine.repair import Loss, RepairReport
 from lsmdbm._engine.stats import LevelStats, Stats
 from lsmdbm.coercion import open_flags
 from lsmdbm.database import Database, open  # noqa: A004 - the name the dbm modules share
 from lsmdbm.decoded import DecodedRange
+from lsmdbm.maintenance import destroy, repair, verify
 from lsmdbm.migration import export_dbm, import_dbm
 from lsmdbm.ranges import Range
 from lsmdbm.registration import is_database, register, unregister, whichdb
@@ -54,12 +57,17 @@ __all__ = [
     "FlagError",
     "LevelStats",
     "LockedError",
+    "Loss",
     "NotFoundError",
     "Options",
+    "Problem",
     "Range",
     "ReadOnlyError",
+    "RepairReport",
+    "Report",
     "Stats",
     "Text",
+    "destroy",
     "error",
     "export_dbm",
     "import_dbm",
@@ -68,8 +76,10 @@ __all__ = [
     "open_flags",
     "open_shelf",
     "register",
+    "repair",
     "shelve",
     "unregister",
+    "verify",
     "whichdb",
 ]
 

@@ -18,6 +18,8 @@ from lsmdbm._base.chunk import MAX_KEY_BYTES, MAX_VALUE_BYTES, Chunks
 from lsmdbm._base.errors import ClosedError, NotFoundError, ReadOnlyError
 from lsmdbm._base.storage import OsStorage, Storage, path_text
 from lsmdbm._engine import sharing
+from lsmdbm._engine.backup import backup
+from lsmdbm._engine.check import Progress, Report, check, run
 from lsmdbm._engine.sharing import Lease
 from lsmdbm._engine.stats import Stats
 from lsmdbm._engine.store import Store
@@ -338,6 +340,52 @@ class Database(MutableMapping[bytes, bytes]):
     def reorganize(self) -> None:
         """Give back the space of what was deleted or replaced: `compact()` under gdbm's name."""
         self.compact()
+
+    def verify(self, *, progress: Progress | None = None) -> Report:
+        """Check every checksum of the database as of now, as `lsmdbm.verify()` does; writers go on.
+
+        Everything is read from disk, past all caches.  What is in memory only is not looked at.
+
+        Args:
+            progress: called with the bytes read so far and the bytes there are.
+
+        Returns:
+            What was found; true if nothing is wrong.  Damage is never raised.
+        """
+        view = self._store.pin()
+        report = run(check(view.tables.directory, view.tables, view.version), progress)
+        self._check_open()  # closed meanwhile, everything would seem to be missing
+        return report
+
+    def backup(self, destination: object) -> None:
+        """Make another database of the present state at `destination`, while writers go on.
+
+        Tables are linked where the file system can do that, which takes no time and no space; then what
+        rots in one rots in both.  Else they are copied, and every block of the copy is checked.
+
+        Args:
+            destination: absent, or an empty directory; its parent must exist.  It gets the permission bits
+                of this database.
+
+        Raises:
+            error: `destination` holds something, or lies in the database; the system refuses something.
+            NotFoundError: no parent directory.
+            CorruptionError: a table that had to be copied is damaged.
+
+        Durability: on return the copy survives power loss.  Cut off before, there is none; if it fails, what
+        was made of it is removed.
+
+        >>> import lsmdbm
+        >>> with lsmdbm.open("words", "n") as db:
+        ...     db["apple"] = "red"
+        ...     db.backup("words of today")
+        >>> with lsmdbm.open("words of today") as db:
+        ...     db["apple"]
+        b'red'
+        """
+        path = path_text(destination)
+        view = self._store.pin()
+        backup(self._lease.storage, view, self._store.manifest, path)
 
     def refresh(self) -> None:
         """Move a read-only handle to the newest state that a writer in another process has left on disk.

@@ -113,6 +113,9 @@ class Directory(Protocol):
     def identity(self) -> tuple[int, int]:
         """Return what tells this directory from every other one on the machine."""
 
+    def take_mode(self, source: Directory, *, itself: bool) -> None:
+        """Give the file LOCK, and the directory `itself` if asked for, their permission bits in `source`."""
+
     def close(self) -> None:
         """Give the descriptor back.  Closing twice is harmless."""
 
@@ -123,8 +126,14 @@ class Storage(Protocol):
     def kind(self, path: str) -> str:
         """Return `"missing"`, `"directory"`, `"file"` or `"other"`, following symbolic links."""
 
+    def is_link(self, path: str) -> bool:
+        """Return whether `path` itself is a symbolic link, wherever that leads."""
+
     def mkdir(self, path: str, mode: int) -> None:
         """Create one directory with `mode & ~umask`."""
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory; `error` with ENOTEMPTY if there is anything in it."""
 
     def unlink(self, path: str) -> None:
         """Remove a regular file."""
@@ -388,7 +397,14 @@ class OsDirectory(_Descriptor):
 
     def link(self, name: str, target: Directory) -> None:
         with _Named(os.path.join(target.path, name)):
-            os.link(os.path.join(self.path, name), os.path.join(target.path, name), follow_symlinks=False)
+            if not isinstance(target, OsDirectory):
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+            os.link(
+                *(name, name),
+                src_dir_fd=_still_open(self._descriptor),  # rule 3
+                dst_dir_fd=_still_open(target._descriptor),
+                follow_symlinks=False,
+            )
 
     def unlink(self, name: str) -> None:
         with _Named(os.path.join(self.path, name)):
@@ -422,6 +438,19 @@ class OsDirectory(_Descriptor):
             status = os.fstat(self._descriptor)
             return status.st_dev, status.st_ino
 
+    def take_mode(self, source: Directory, *, itself: bool) -> None:
+        with _Named(self.path):
+            if not isinstance(source, OsDirectory) or not hasattr(os, "fchmod"):
+                return
+            bits = stat.S_IMODE(os.fstat(source._descriptor).st_mode)
+            if itself:
+                os.fchmod(_still_open(self._descriptor), bits)
+            try:
+                of_lock = os.stat("LOCK", dir_fd=source._descriptor, follow_symlinks=False).st_mode
+            except FileNotFoundError:
+                of_lock = bits & 0o666
+            self.open("LOCK").chmod(stat.S_IMODE(of_lock))
+
 
 def _place_of(name: str, directory: int) -> tuple[int, int] | None:
     """Return what tells the file at a name from every other one; None if nothing can be found there."""
@@ -454,6 +483,11 @@ def path_text(file: object) -> str:
     return path
 
 
+def parent_of(path: str) -> str:
+    """Return the absolute path of the directory that holds `path`."""
+    return os.path.dirname(os.path.abspath(path))
+
+
 def on_fork(callback: Callable[[], None]) -> None:
     """Have `callback` called in every child that is forked through Python."""
     if hasattr(os, "register_at_fork"):
@@ -474,9 +508,21 @@ class OsStorage:
             raise renamed(exc, path) from None
         return "directory" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
 
+    def is_link(self, path: str) -> bool:
+        try:
+            return stat.S_ISLNK(os.lstat(path.rstrip(os.sep) or path).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as exc:
+            raise renamed(exc, path) from None
+
     def mkdir(self, path: str, mode: int) -> None:
         with _Named(path):
             os.mkdir(path, mode)
+
+    def rmdir(self, path: str) -> None:
+        with _Named(path):
+            os.rmdir(path)
 
     def unlink(self, path: str) -> None:
         with _Named(path):
@@ -486,7 +532,7 @@ class OsStorage:
         return OsDirectory(path, mode)
 
     def sync_parent(self, path: str) -> None:
-        parent = os.path.dirname(os.path.abspath(path))
+        parent = parent_of(path)
         with _Named(parent):
             descriptor = _above_standard_streams(os.open(parent, DIRECTORY))
         try:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
-from lsmdbm._base.chunk import Chunk
+from lsmdbm._base.chunk import Chunk, Chunks
 from lsmdbm._base.errors import error
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File, Storage
@@ -138,8 +138,17 @@ def flush(memtables: Sequence[Memtable], workshop: Workshop) -> Steps:
     origin = Origin(0, memtables[-1].first_seq, memtables[0].last_seq)
     entry_worth = sum(memtable.charge for memtable in memtables) / max(1, sum(map(len, memtables)))
     outputs = _Outputs(workshop, origin, 4 * workshop.limits.table_bytes, entry_worth)
+    return _write(merge([memtable.chunks() for memtable in memtables]), outputs)
+
+
+def rewrite(chunks: Chunks, origin: Origin, workshop: Workshop) -> Steps:
+    """Write a stream of chunks into tables of one level, in key order; each entry counts as one byte."""
+    return _write(chunks, _Outputs(workshop, origin, workshop.limits.table_bytes, 1.0))
+
+
+def _write(chunks: Chunks, outputs: _Outputs) -> Steps:
     try:
-        for keys, values in merge([memtable.chunks() for memtable in memtables]):
+        for keys, values in chunks:
             outputs.writer().add(keys, values)
             yield outputs.worth(len(keys))
             yield from outputs.cut()

@@ -135,7 +135,13 @@ def pick_everything(version: Version, limits: Limits) -> Plan | None:
     if not occupied or (len(occupied) == 1 and occupied[0] > 0 and not version.may_delete):
         return None
     runs = [(meta,) for meta in version.level(0)] + [version.level(level) for level in occupied if level > 0]
-    level, total = max(1, occupied[-1]), sum(meta.file_bytes for meta in version)
-    while level < MAX_LEVELS - 1 and limits.target_bytes(level) < total:
+    total = sum(meta.file_bytes for meta in version)
+    return Plan(roomy_level(total, limits, max(1, occupied[-1])), tuple(runs))
+
+
+def roomy_level(total_bytes: int, limits: Limits, lowest: int = 1) -> int:
+    """Return the first level from `lowest` on that has room for so many bytes, so that nothing is due."""
+    level = lowest
+    while level < MAX_LEVELS - 1 and limits.target_bytes(level) < total_bytes:
         level += 1
-    return Plan(level, tuple(runs))
+    return level

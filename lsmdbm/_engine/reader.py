@@ -72,6 +72,7 @@ class Reader:
             version = self._tables.track(recovered.version)
             sealed = (recovered.memtable,) if recovered.memtable.entries else ()
             self._log_files = len(recovered.logs)
+            self.manifest = recovered.manifest
             active = Memtable(recovered.next_seq)
             self.view = View(active, sealed, version, self._tables, recovered.table_keys)
             self._seen = self.view, DeadRanges()

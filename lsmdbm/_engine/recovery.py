@@ -95,17 +95,24 @@ def recover(directory: Directory) -> Recovered | None:
         error: the database is of a newer format.
     """
     names = directory.listdir()
-    manifest, cut_off = _newest_manifest(directory, names)
+    manifest, cut_off = newest_manifest(directory, names)
     if manifest is None:
         return None
-    version = Version(manifest.levels)
-    try:
-        _check_tables(directory, version)
-    except CorruptionError as exc:
-        raise cut_off or exc from None  # it was not cut off: it had committed, and the old state went
+    for missing in missing_tables(directory, manifest):
+        raise cut_off or missing  # it was not cut off: it had committed, and the old state went
+    return replay(directory, names, manifest)
+
+
+def replay(directory: Directory, names: list[str], manifest: Manifest) -> Recovered:
+    """Return what the logs among these files make of the tables of a manifest.
+
+    Raises:
+        CorruptionError: what was promised to be durable cannot be read.
+        error: a log is of a newer format.
+    """
     recovered = Recovered(
         manifest,
-        version,
+        Version(manifest.levels),
         Memtable(manifest.last_seq + 1),
         next_seq=manifest.last_seq + 1,
         next_number=max(manifest.next_number, *(found[0] + 1 for name in names if (found := parse(name)))),
@@ -120,9 +127,7 @@ def recover(directory: Directory) -> Recovered | None:
     return recovered
 
 
-def _newest_manifest(
-    directory: Directory, names: list[str]
-) -> tuple[Manifest | None, CorruptionError | None]:
+def newest_manifest(directory: Directory, names: list[str]) -> tuple[Manifest | None, CorruptionError | None]:
     """Return the highest manifest that verifies, and what is wrong with the highest one that does not.
 
     The first is None if the database is unborn.  Higher ones that do not verify are installs that were
@@ -152,15 +157,19 @@ def _read_manifest(directory: Directory, number: int) -> Manifest:
     return manifests.decode(file.pread(size, 0), number)
 
 
-def _check_tables(directory: Directory, version: Version) -> None:
-    for meta in version:
-        name = file_name(meta.number, TABLE)
-        length = directory.length(name)
-        if length is None:
-            raise CorruptionError(f"{directory.path}/{name}", -1, "table named by the manifest is missing")
-        if length != meta.file_bytes:
-            reason = f"{length} bytes long, the manifest says {meta.file_bytes}"
-            raise CorruptionError(f"{directory.path}/{name}", -1, reason)
+def missing_tables(directory: Directory, manifest: Manifest) -> Iterator[CorruptionError]:
+    """Yield what is wrong with the tables of a manifest, as far as a listing shows it."""
+    for level in manifest.levels:
+        for meta in level:
+            name = file_name(meta.number, TABLE)
+            length = directory.length(name)
+            if length is None:
+                reason = "table named by the manifest is missing"
+            elif length != meta.file_bytes:
+                reason = f"{length} bytes long, the manifest says {meta.file_bytes}"
+            else:
+                continue
+            yield CorruptionError(f"{directory.path}/{name}", -1, reason)
 
 
 @dataclass(slots=True)

@@ -41,6 +41,11 @@ class Lease:
         self._key = key
         self.store = store
 
+    @property
+    def storage(self) -> Storage:
+        """Where the store is."""
+        return self._key[0]
+
     def release(self) -> None:
         """Give it back; the last lease of a store closes it.  Interrupted, it can be called again.
 

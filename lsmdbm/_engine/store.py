@@ -47,6 +47,7 @@ from lsmdbm._engine.tree import Tree
 from lsmdbm._engine.view import AFTER_FORK, View
 from lsmdbm._engine.wal import Wal
 from lsmdbm._format import records
+from lsmdbm._format.manifest import Manifest
 
 QUANTUM = 16 << 10  # bytes of log between two turns of background work, at most,
 TURNS = 16  # and at least so many turns a memtable
@@ -172,6 +173,11 @@ class Store:
     def is_released(self) -> bool:
         """Whether the store has let go of everything, the writer lock included."""
         return self._is_released
+
+    @property
+    def manifest(self) -> Manifest:
+        """What was installed last."""
+        return self._tree.manifest
 
     def stats(self) -> Stats:
         """Return the figures of this moment."""

@@ -39,7 +39,7 @@ class Tables:
     """
 
     def __init__(self, directory: Directory, options: Options) -> None:
-        self._directory = directory
+        self.directory = directory
         self.blocks: LRU[int, Block] = LRU(options.cache_bytes)
         self.readers: LRU[int, TableReader] = LRU(
             max(options.cache_bytes, LEAST_INDEX_BYTES), options.max_open_files
@@ -59,21 +59,28 @@ class Tables:
         """
         reader = self.readers.get(meta.number)
         if reader is None:
-            file = self._held.get(meta.number) or self._open(meta)
-            reader = TableReader(file, meta, self.blocks, self.counters)
+            reader = TableReader(self.file(meta), meta, self.blocks, self.counters)
             self.readers.put(meta.number, reader, reader.cost)
         return reader
+
+    def anew(self, meta: TableMeta) -> TableReader:
+        """Return a reader that has read everything from disk again and is not kept: for checks."""
+        return TableReader(self.file(meta), meta, LRU(0), ReadCounters())
+
+    def file(self, meta: TableMeta) -> File:
+        """Return the file of a table: the one that is held, or one opened now."""
+        return self._held.get(meta.number) or self._open(meta)
 
     def _open(self, meta: TableMeta) -> File:
         name = file_name(meta.number, TABLE)
         try:
             try:
-                return self._directory.open(name)
+                return self.directory.open(name)
             except error as exc:
                 if exc.errno not in TOO_MANY_FILES:
                     raise
                 self.readers.shrink(len(self.readers) // 2)
-                return self._directory.open(name)
+                return self.directory.open(name)
         except error as exc:
             if self._is_closed:
                 raise ClosedError from None
@@ -85,7 +92,7 @@ class Tables:
         """Open these tables for good, whatever the bounds are: a writer elsewhere may unlink them."""
         for meta in metas:
             if meta.number not in self._held:
-                self._held[meta.number] = self._directory.open(file_name(meta.number, TABLE))
+                self._held[meta.number] = self.directory.open(file_name(meta.number, TABLE))
 
     def drop_held(self) -> None:
         """Let go of the tables that are held and that no live version names."""
@@ -118,7 +125,7 @@ class Tables:
         for number in self._retired - self._needed():
             self.readers.discard(number)
             try:
-                self._directory.unlink(file_name(number, TABLE))
+                self.directory.unlink(file_name(number, TABLE))
             except error:
                 continue
             self._retired.discard(number)

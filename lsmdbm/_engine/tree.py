@@ -36,7 +36,7 @@ from lsmdbm._engine.stats import Stats, Totals, gather
 from lsmdbm._engine.version import Version
 from lsmdbm._engine.view import GoneView, View
 from lsmdbm._engine.wal import Wal
-from lsmdbm._format.manifest import TableMeta
+from lsmdbm._format.manifest import Manifest, TableMeta
 
 STALL_MEMTABLES = 4  # so many memtables of unflushed writes are taken while flushes fail
 WORTH_REMEMBERING = 4096  # keys in tables: to count so many again takes about as long as an install
@@ -64,6 +64,11 @@ class Tree:
         version = workshop.tables.track(recovered.version)
         active = Memtable(recovered.next_seq)
         self.view = View(active, sealed, version, workshop.tables, recovered.table_keys)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What was installed last."""
+        return self._installer.current
 
     # -- memory -------------------------------------------------------------------------------------
 

@@ -96,6 +96,20 @@ def decode_head(head: bytes, max_count: int | None = None) -> tuple[list[bytes],
     return keys, decode_positions(data.get(TOMBSTONES, b""), count)
 
 
+def head_bytes(data: bytes, offset: int) -> int | None:
+    """Return the length of the raw head that begins at `offset`, None if none can; for salvage."""
+    cursor = Cursor(data, offset)
+    try:
+        count, columns = cursor.unpack(_HEAD)
+        if not (0 < count <= MAX_COUNT and 0 < columns <= TOMBSTONES):
+            return None
+        directory = [cursor.unpack(_ENTRY) for _ in range(columns)]
+    except Malformed:
+        return None
+    end = cursor.position + sum(length for _, length in directory)
+    return end - offset if directory[0][0] == KEYS and end <= len(data) else None
+
+
 def decode_body(body: bytes, live_count: int) -> Column | None:
     """Return the values of the keys that are not deleted; None if there are none.
 

@@ -24,6 +24,10 @@ from lsmdbm._format.coding import U32, Malformed, crc32, place_seed
 MAX_COMPRESSED = 4 << 20  # rule 2; On disk: a reader refuses more
 WORTH = 16  # bytes a frame must save; below that decompressing costs more than it gives
 CRC_BYTES = U32.size
+FRAME_MAGIC = b"\x28\xb5\x2f\xfd"  # RFC 8878, and so are the next four
+MAX_FRAME_HEADER = 18
+BLOCK_HEADER = 3
+REPEATED, COMPRESSED = 1, 2  # kinds of blocks in a frame: 0 is raw, 1 one byte many times
 
 
 class _Codecs(threading.local):
@@ -88,6 +92,46 @@ def unwrap(stored: bytes, raw_bytes: int, seed: int, offset: int) -> bytes:
     if not len(body) < raw_bytes <= MAX_COMPRESSED:
         raise Malformed(f"{len(body)} bytes cannot hold the {raw_bytes} expected")
     return _expand(body, raw_bytes)
+
+
+def frame_bytes(data: bytes, offset: int) -> int | None:
+    """Return the length of the zstd frame that begins at `offset`, None if none does; for salvage.
+
+    Nothing is decompressed, and nothing is allocated: no checksum held yet.
+    """
+    if not data.startswith(FRAME_MAGIC, offset):
+        return None
+    try:
+        position = offset + zstandard.frame_header_size(data[offset : offset + MAX_FRAME_HEADER])
+    except zstandard.ZstdError:
+        return None
+    is_last = False
+    while not is_last:
+        header = int.from_bytes(data[position : position + BLOCK_HEADER], "little")
+        is_last = bool(header & 1)
+        kind, length = header >> 1 & 3, header >> 3
+        position += BLOCK_HEADER + (1 if kind == REPEATED else length)
+        if kind > COMPRESSED or position > len(data):
+            return None
+    return position - offset
+
+
+def unwrap_found(stored: bytes, seed: int, offset: int) -> tuple[bytes, int]:
+    """Return the raw bytes of an envelope of which no handle tells the raw length, and that length.
+
+    What is stored raw, a head or a column, never begins as a frame does.
+
+    Raises:
+        Malformed: the checksum is wrong, or a frame states more than it may.
+    """
+    body = check(stored, seed, offset)
+    if not body.startswith(FRAME_MAGIC):
+        return body, len(body)
+    try:
+        raw_bytes = zstandard.frame_content_size(body)
+    except zstandard.ZstdError as exc:
+        raise Malformed(f"zstd: {exc}") from None
+    return unwrap(stored, raw_bytes, seed, offset), raw_bytes
 
 
 def _expand(frame: bytes, raw_bytes: int) -> bytes:

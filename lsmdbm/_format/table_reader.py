@@ -38,7 +38,7 @@ from lsmdbm._format.footer import (
     footer_crc,
 )
 from lsmdbm._format.manifest import TableMeta
-from lsmdbm._format.table_writer import Metadata, StoredBlock
+from lsmdbm._format.table_writer import Metadata, Origin, StoredBlock
 
 RUN_BLOCKS = 16  # a long scan joins up to so many blocks into one chunk,
 RUN_BYTES = 128 << 10  # or as many as this many raw bytes
@@ -46,6 +46,17 @@ LEAST_BLOCK_BYTES = 18  # of two envelopes, the first of them around at least th
 SEPARATOR_OVERHEAD = 60  # bytes of memory per block beyond what the index takes on disk
 INPUT_OVERHEAD = 40  # bytes of memory per table that this one was compacted from
 BLOCKS_PER_TABLE = 1 << 32  # cache keys: number * BLOCKS_PER_TABLE + index of the block
+
+
+@contextmanager
+def _decoding(file: File, offset: int) -> Iterator[None]:
+    """The boundary between malformed bytes and the error that names their place."""
+    try:
+        yield
+    except Unsupported as exc:
+        raise error(f"{file.path}, offset {offset}: {exc}") from None
+    except Malformed as exc:
+        raise CorruptionError(file.path, offset, str(exc)) from None
 
 
 class ReadCounters:
@@ -90,7 +101,7 @@ class TableReader:
         self.cost += INPUT_OVERHEAD * len(self.metadata.origin.inputs)
 
     def _open_footer(self, size: int) -> Footer:
-        with self._decoding(size - FOOTER_BYTES):
+        with _decoding(self._file, size - FOOTER_BYTES):
             data = self._file.pread(FOOTER_BYTES, size - FOOTER_BYTES)
             footer = Footer.decode(data)
             if footer_crc(data) != self.meta.footer_crc or footer.number != self.meta.number:
@@ -108,15 +119,15 @@ class TableReader:
         tail = self._file.pread(size - FOOTER_BYTES - start, start)
 
         def part(offset: int, stored: int, raw: int) -> bytes:
-            with self._decoding(offset):
+            with _decoding(self._file, offset):
                 return envelope.unwrap(
                     tail[offset - start : offset - start + stored], raw, self._seed, offset
                 )
 
         bloom, index, metadata = footer.filter, footer.index, footer.metadata
-        with self._decoding(start):
+        with _decoding(self._file, start):
             self._filter = Bloom(part(bloom.offset, bloom.stored, bloom.raw))
-        with self._decoding(index.offset):
+        with _decoding(self._file, index.offset):
             head = part(index.offset, index.head_stored, index.head_raw)
             self._separators, deleted = decode_head(head, (start - HEADER_BYTES) // LEAST_BLOCK_BYTES)
             body = part(index.offset + index.head_stored, index.body_stored, index.body_raw)
@@ -125,18 +136,8 @@ class TableReader:
                 raise Malformed("deleted blocks in the index")
             if self._separators[-1] != self.meta.largest:
                 raise Malformed("index does not end at the largest key")
-        with self._decoding(metadata.offset):
+        with _decoding(self._file, metadata.offset):
             self.metadata = Metadata.decode(part(metadata.offset, metadata.stored, metadata.raw))
-
-    @contextmanager
-    def _decoding(self, offset: int) -> Iterator[None]:
-        """The boundary between malformed bytes and the error that names their place."""
-        try:
-            yield
-        except Unsupported as exc:
-            raise error(f"{self._file.path}, offset {offset}: {exc}") from None
-        except Malformed as exc:
-            raise CorruptionError(self._file.path, offset, str(exc)) from None
 
     @property
     def block_count(self) -> int:
@@ -227,6 +228,10 @@ class TableReader:
         """Return the entries of the blocks first .. stop - 1, past the cache."""
         return _join([self._read(index, self.handle(index)).chunk() for index in range(first, stop)])
 
+    def block_keys(self, index: int) -> Chunk:
+        """Return the entries of one block as a key-only chunk: its body may be damaged."""
+        return self._load_keys(index, self.handle(index))
+
     def handle(self, index: int) -> BlockHandle:
         """Return where one block is."""
         try:
@@ -305,12 +310,13 @@ class TableReader:
         """
         path, meta, said = self._file.path, self.meta, self.metadata
         try:
-            with self._decoding(0):
+            with _decoding(self._file, 0):
                 if file_seed(*decode_header(self._file.pread(HEADER_BYTES, 0))) != self._seed:
                     raise Malformed("header of another table")
         except CorruptionError as exc:
             yield exc
-        entries = tombstones = 0
+        entries = tombstones = raw_bytes = 0
+        smallest = largest = None
         is_whole = True
         for index in range(self.block_count):
             try:
@@ -322,6 +328,8 @@ class TableReader:
                 continue
             entries += len(keys)
             tombstones += values.count(None)
+            raw_bytes += handle.head_raw + handle.body_raw
+            smallest, largest = keys[0] if smallest is None else smallest, keys[-1]
             if len(keys) != len(set(keys)):
                 yield CorruptionError(path, handle.offset, "a key twice in one block")
             if not all(map(self._filter.may_contain, keys)):
@@ -330,9 +338,34 @@ class TableReader:
             yield CorruptionError(
                 path, -1, f"{entries} entries, {tombstones} of them deletions: not as stated"
             )
-        stated = (meta.entries, meta.tombstones, meta.smallest, meta.largest)
-        if (said.entries, said.tombstones, said.smallest, said.largest) != stated:
+        if is_whole and (raw_bytes, smallest, largest) != (meta.raw_bytes, meta.smallest, meta.largest):
+            yield CorruptionError(path, -1, "first key, last key or bytes of the blocks: not as stated")
+        if said.meta(meta.number, meta.file_bytes, meta.footer_crc) != meta:
             yield CorruptionError(path, -1, "counts or bounds differ from what the manifest says")
+
+
+def describe(file: File, number: int) -> tuple[TableMeta, Origin]:
+    """Return what a table says of itself, for want of a manifest that says it.
+
+    Raises:
+        CorruptionError: footer or metadata are damaged, or those of another table.
+        error: the table is of a newer format.
+    """
+    size = file.size()
+    end = size - FOOTER_BYTES
+    with _decoding(file, max(0, end)):
+        if end < HEADER_BYTES:
+            raise Malformed(f"{size} bytes hold no table")
+        data = file.pread(FOOTER_BYTES, end)
+        footer = Footer.decode(data)
+        part = footer.metadata
+        if footer.number != number or not HEADER_BYTES <= part.offset <= part.end <= end:
+            raise Malformed(f"footer of table {footer.number}, or of another size")
+    with _decoding(file, part.offset):
+        stored = file.pread(part.stored, part.offset)
+        raw = envelope.unwrap(stored, part.raw, file_seed(number, footer.salt), part.offset)
+        said = Metadata.decode(raw)
+    return said.meta(number, size, footer_crc(data)), said.origin
 
 
 def _join(run: list[Chunk]) -> Chunk:

@@ -102,6 +102,21 @@ class Metadata:
             Origin(level, first_seq, last_seq, inputs), entries, tombstones, raw_bytes, smallest, largest
         )
 
+    def meta(self, number: int, file_bytes: int, footer_crc: int) -> TableMeta:
+        """Return what a manifest says of the table that says this of itself."""
+        return TableMeta(
+            number=number,
+            file_bytes=file_bytes,
+            footer_crc=footer_crc,
+            entries=self.entries,
+            tombstones=self.tombstones,
+            raw_bytes=self.raw_bytes,
+            first_seq=self.origin.first_seq,
+            last_seq=self.origin.last_seq,
+            smallest=self.smallest,
+            largest=self.largest,
+        )
+
 
 def separator(low: bytes, high: bytes) -> bytes:
     """Return a short key with `low <= key < high`, for `low < high`.
@@ -259,18 +274,7 @@ class TableWriter:
         footer = Footer(index, filter_handle, metadata_handle, self._number, self._salt).encode()
         self._put(footer)
         self._write()
-        return TableMeta(
-            number=self._number,
-            file_bytes=self._written_bytes,
-            footer_crc=footer_crc(footer),
-            entries=self.entries,
-            tombstones=self.tombstones,
-            raw_bytes=self.raw_bytes,
-            first_seq=origin.first_seq,
-            last_seq=origin.last_seq,
-            smallest=self._smallest,
-            largest=self._largest,
-        )
+        return metadata.meta(self._number, self._written_bytes, footer_crc(footer))
 
     def _put_part(self, raw: bytes, *, compress: bool) -> PartHandle:
         offset = self.stored_bytes

@@ -18,6 +18,7 @@ Rules; support/disk.py has those of bytes, names and crash modes
   5. Every call that can fail is numbered from 0 and named in `calls`: the methods of the protocols but close,
      pid, monotonic, sleep and urandom.  Once the process is dead, every call raises `Killed`.
   6. Everything follows from the seed and the calls.  Time passes only in `sleep` and `advance`.
+  7. There are no symbolic links and no permission bits: `take_mode` does nothing.
 
 Thread safety: all methods may be called from any thread; `on_call` runs in the thread that calls.
 """
@@ -40,9 +41,10 @@ from support.disk import CLEAN, DURABLE, POWER_LOSSES, DirectoryNode, Disk, File
 
 MODES = ("kill", *POWER_LOSSES)
 SYNCS = frozenset({"fdatasync", "fsync", "sync", "sync_parent"})
-WRITES = frozenset({"create", "pwrite", "truncate", "mkdir", "link", "lock"})
-UNLINKS = frozenset({"unlink"})
+WRITES = frozenset({"create", "pwrite", "truncate", "mkdir", "link", "lock", "take_mode"})
+UNLINKS = frozenset({"unlink", "rmdir"})
 READS = frozenset({"open", "pread", "size", "peek", "listdir", "length", "identity", "kind", "directory"})
+READS |= {"is_link"}
 FAULTS = ("before", "after", "partial", "short", "clean", "late", "reverted")
 
 _devices = itertools.count(1 << 40)
@@ -151,6 +153,7 @@ class CrashStorage:
         self.life = 0
         self.disk = Disk()
         self.locked: set[int] = set()
+        self.removed: set[int] = set()  # directories without a name, which take no new ones
         self.mutex = threading.RLock()
         self.device = next(_devices)  # another disk, also to a registry of what this process has open
         self._seed = str(seed)
@@ -266,6 +269,20 @@ class CrashStorage:
             if name in parent.now:
                 raise failure(errno.EEXIST, path)
             parent.change(call.number, name, self.disk.new_directory().number)
+        self.leave(call)
+
+    def is_link(self, path: str) -> bool:
+        self.leave(self.enter("is_link", path))
+        return False
+
+    def rmdir(self, path: str) -> None:
+        call = self.enter("rmdir", path)
+        with self.mutex:
+            parent, name = self._locate(path)
+            if self._as_directory(self.disk.nodes.get(parent.now.get(name, 0)), path).now:
+                raise failure(errno.ENOTEMPTY, path)
+            self.removed.add(parent.now[name])
+            parent.change(call.number, name, None)
         self.leave(call)
 
     def unlink(self, path: str) -> None:
@@ -461,6 +478,8 @@ class CrashDirectory:
         with self.storage.mutex:
             if name not in self.node.now:
                 raise failure(errno.ENOENT, call.path)
+            if target.node.number in self.storage.removed:
+                raise failure(errno.ENOENT, call.path)
             if name in target.node.now:
                 raise failure(errno.EEXIST, call.path)
             if isinstance(self.storage.disk.nodes[self.node.now[name]], DirectoryNode):
@@ -497,6 +516,12 @@ class CrashDirectory:
         self.storage.leave(self._enter("identity"))
         return self.storage.device, self.node.number
 
+    def take_mode(self, source: Directory, *, itself: bool) -> None:
+        call = self._enter("take_mode", "LOCK")
+        with self.storage.mutex:
+            self._existing("LOCK", call)
+        self.storage.leave(call)
+
     def close(self) -> None:
         self._closed = True
 
@@ -508,6 +533,8 @@ class CrashDirectory:
         return call
 
     def _new(self, name: str, call: Call) -> FileNode:
+        if self.node.number in self.storage.removed:
+            raise failure(errno.ENOENT, call.path)
         node = self.storage.disk.new_file()
         self.node.change(call.number, name, node.number)
         return node

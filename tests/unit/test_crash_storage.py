@@ -182,6 +182,17 @@ def test_a_link_is_durable_once_its_own_directory_is_synced(storage, directory):
     assert crashed.contents("/db") == {"000001.sst": b"rot"}
 
 
+def test_a_removed_directory_comes_back_with_all_it_held_until_its_parent_is_synced(storage, directory):
+    synced_file(directory, "000001.wal", b"hello")
+    directory.unlink("000001.wal")
+    storage.rmdir("/db")
+    assert storage.crash("strict").contents("/db") == {"000001.wal": b"hello"}
+    assert storage.crash("kill").kind("/db") == "missing"
+
+    storage.sync_parent("/db")
+    assert storage.crash("strict").kind("/db") == "missing"
+
+
 @pytest.mark.parametrize("mode", POWER_LOSSES)
 def test_what_a_power_loss_left_is_durable(storage, directory, mode):
     for number in range(5):
@@ -623,9 +634,13 @@ def test_every_method_that_can_fail_is_numbered():
     file.truncate(0)
     for name in ("fdatasync", "fsync", "size"):
         getattr(file, name)()
+    directory.take_mode(storage.directory("/", MODE), itself=True)
     storage.kind("/db")
+    storage.is_link("/db")
     storage.sync_parent("/db")
     storage.unlink("/db/2.wal")
+    storage.mkdir("/empty", 0o777)
+    storage.rmdir("/empty")
 
     assert WRITES | SYNCS | UNLINKS | READS == {operation for operation, _ in storage.calls}
 
@@ -658,8 +673,12 @@ def use_everything(storage, directory):
     file.pwrite(b"hello", 0)
     storage.mkdir("/copy", 0o777)
     copy = storage.directory("/copy", MODE)
+    storage.mkdir("/empty", 0o777)
     return [
         ("kind", lambda: storage.kind("/db")),
+        ("is_link", lambda: storage.is_link("/db")),
+        ("rmdir", lambda: storage.rmdir("/empty")),
+        ("take_mode", lambda: directory.take_mode(copy, itself=True)),
         ("mkdir", lambda: storage.mkdir("/new", 0o777)),
         ("directory", lambda: storage.directory("/db", MODE)),
         ("sync_parent", lambda: storage.sync_parent("/db")),
@@ -690,7 +709,7 @@ def test_every_call_can_fail(storage, directory, kind):
             call()
         assert (caught.value.errno, storage.hits[-1][1]) == (errno.EIO, name)
         storage.heal()
-        if not (kind == "after" and name in ("mkdir", "create", "link", "unlink")):
+        if not (kind == "after" and name in ("mkdir", "rmdir", "create", "link", "unlink")):
             call()
 
 

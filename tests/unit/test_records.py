@@ -28,6 +28,7 @@ from lsmdbm._format.records import (
     is_mark,
     promises,
     record_at,
+    scattered,
 )
 from support.format import describe, flipped, patched, seed_of, u8, u32, u64, with_crc
 
@@ -512,3 +513,55 @@ def test_random_logs_survive_random_damage(seed):
         found = replay(damaged)
 
         assert changes[: len(found)] == found, f"seed {seed}"
+
+
+# Salvage: every valid record, wherever it begins
+
+
+def test_scattered_finds_what_reading_in_order_finds_and_more():
+    rng = random.Random(5)
+    parts, seq = [HEADER.encode()], 5
+    for number in range(30):
+        if number % 7 == 3:
+            parts.append(encode_mark(SEED, seq, 0, HEADER))
+            continue
+        keys = [b"%d" % key for key in range(rng.choice((1, 1, 5)))]
+        one = len(keys) == 1
+        parts.append(
+            encode_put(SEED, seq, 0, keys[0], rng.randbytes(20))
+            if one
+            else encode_chunk(SEED, seq, 0, keys, [None] * 5)
+        )
+        seq += len(keys)
+    data = b"".join(parts)
+    whole = list(records.records(data, HEADER))
+    assert len(whole) == 30
+    assert whole == list(scattered(data, HEADER, HEADER_BYTES))
+
+    for hit in range(30):
+        for offset in (whole[hit].offset, whole[hit].offset + 5, whole[hit].end - 1):
+            damaged = patched(data, offset, bytes([data[offset] ^ 255]))
+            found = list(scattered(damaged, HEADER, HEADER_BYTES))
+            assert whole[:hit] + whole[hit + 1 :] == found
+            assert whole[:hit] == list(records.records(damaged, HEADER))
+            assert whole[hit + 1 :] == list(scattered(damaged, HEADER, whole[hit].end))
+
+
+def test_scattered_takes_no_record_of_another_log_or_sequence():
+    other = LogHeader(number=17, salt=1, first_seq=5)
+    foreign = encode_put(other.seed, 5, 0, b"a", b"b") + encode_put(SEED, 4, 0, b"a", b"b")
+    ahead = encode_put(SEED, 1 << 40, 0, b"a", b"b")
+
+    assert [] == list(scattered(HEADER.encode() + foreign + ahead, HEADER, HEADER_BYTES))
+
+
+def test_scattered_gives_up_where_too_much_looks_like_records():
+    bait = u32(0) + u32(50_000) + u64(6) + u32(1) + u32(0)
+    with pytest.raises(Malformed, match="too much of the log looks like records"):
+        list(scattered(HEADER.encode() + bait * 50 + bytes(50_000), HEADER, HEADER_BYTES))
+
+
+def test_the_header_is_found_in_a_mark():
+    data = encode_put(SEED, 5, 0, b"a", b"b") + encode_mark(SEED, 6, 0, HEADER)
+
+    assert HEADER == find_mark(bytes(HEADER_BYTES) + data, 17)

@@ -333,6 +333,26 @@ def test_a_link_is_a_second_name_for_the_same_file(storage, directory, tmp_path)
     )
 
 
+def test_a_link_joins_the_directories_that_were_opened_even_if_they_moved(storage, tmp_path):
+    """It went by their paths once, so that after a chdir() or a rename it met others, or none."""
+    opened = []
+    for name in ("source", "copy"):
+        (tmp_path / name).mkdir()
+        opened.append(storage.directory(str(tmp_path / name), MODE))
+        (tmp_path / name).rename(tmp_path / f"moved {name}")
+        (tmp_path / name).mkdir()
+    source, copy = opened
+    source.create("000001.sst").pwrite(b"ours", 0)
+    (tmp_path / "source" / "000001.sst").write_bytes(b"not ours")
+    source.link("000001.sst", copy)
+
+    assert b"ours" == (tmp_path / "moved copy" / "000001.sst").read_bytes()
+    assert [] == list((tmp_path / "copy").iterdir())
+    with pytest.raises(error) as caught:
+        source.link("000001.sst", CrashStorage().directory("/", MODE))
+    assert errno.EXDEV == caught.value.errno
+
+
 def test_a_link_does_not_reach_through_a_symbolic_link(storage, directory, tmp_path):
     (tmp_path / "copy").mkdir()
     (tmp_path / "secret").write_bytes(b"secret")
@@ -629,6 +649,62 @@ def test_mkdir_makes_one_directory_and_refuses_an_existing_one(storage, tmp_path
         storage.mkdir(str(tmp_path / "x" / "db"), 0o777)
 
 
+def test_rmdir_takes_an_empty_directory_and_nothing_else(storage, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    (tmp_path / "link").symlink_to("full")
+    storage.rmdir(str(tmp_path / "empty"))
+    assert not (tmp_path / "empty").exists()
+
+    for name, code in (("full", errno.ENOTEMPTY), ("full/file", errno.ENOTDIR), ("link", errno.ENOTDIR)):
+        with pytest.raises(error) as caught:
+            storage.rmdir(str(tmp_path / name))
+        assert (code, str(tmp_path / name)) == (caught.value.errno, caught.value.filename)
+    with pytest.raises(NotFoundError):
+        storage.rmdir(str(tmp_path / "empty"))
+    assert (tmp_path / "full" / "file").exists()
+
+
+@pytest.mark.parametrize("end", ["", "/", "//"])
+def test_a_link_is_told_from_what_it_leads_to(storage, tmp_path, end):
+    (tmp_path / "db").mkdir()
+    (tmp_path / "link").symlink_to("db")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "file").touch()
+    names = ("", "db", "link", "dangling", "file", "missing", "file/x")
+
+    assert ["link", "dangling"] == [name for name in names if storage.is_link(str(tmp_path / name) + end)]
+
+
+@pytest.mark.parametrize("itself", [False, True])
+def test_permission_bits_are_taken_over_whatever_the_umask_is(storage, tmp_path, umask, itself):
+    for name in ("source", "copy"):
+        (tmp_path / name).mkdir(0o700)
+    source, copy = (storage.directory(str(tmp_path / name), 0o600) for name in ("source", "copy"))
+    for directory in (source, copy):
+        directory.lock("LOCK", b"").close()
+    (tmp_path / "source").chmod(0o751)
+    (tmp_path / "source" / "LOCK").chmod(0o664)
+    umask(0o077)
+    copy.take_mode(source, itself=itself)
+    copy.create("000001.sst")
+
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "copy").iterdir()}
+    assert {"LOCK": 0o664, "000001.sst": 0o664} == modes
+    assert (0o751 if itself else 0o700) == stat.S_IMODE((tmp_path / "copy").stat().st_mode)
+
+
+def test_where_there_is_no_lock_file_its_bits_are_those_of_the_directory(storage, tmp_path):
+    for name in ("source", "copy"):
+        (tmp_path / name).mkdir(0o750)
+    source, copy = (storage.directory(str(tmp_path / name), 0o600) for name in ("source", "copy"))
+    copy.lock("LOCK", b"").close()
+    copy.take_mode(source, itself=True)
+
+    assert 0o640 == stat.S_IMODE((tmp_path / "copy" / "LOCK").stat().st_mode)
+
+
 def test_unlink_of_a_path_is_strict(storage, tmp_path):
     (tmp_path / "file").touch()
     storage.unlink(str(tmp_path / "file"))
@@ -822,6 +898,12 @@ class World:
     def remove(self, path):
         self.storage.unlink(self.path(path))
 
+    def rmdir(self, path):
+        self.storage.rmdir(self.path(path))
+
+    def is_link(self, path):
+        return self.storage.is_link(self.path(path))
+
     def sync_parent(self, path):
         self.storage.sync_parent(self.path(path))
 
@@ -864,6 +946,8 @@ def random_step(rng):
             ("mkdir", rng.choice(paths[:4] + paths[5:6])),
             ("kind", path),
             ("remove", path),
+            ("is_link", path),
+            ("rmdir", rng.choice(paths[1:])),
             ("sync_parent", path),
             ("directory", directory, path),
             ("directory", directory, "/db"),

@@ -25,8 +25,10 @@ from lsmdbm._format.footer import (
     encode_header,
     footer_crc,
 )
-from lsmdbm._format.table_reader import ReadCounters
+from lsmdbm._format.table_reader import ReadCounters, describe
 from support.format import (
+    NUMBER,
+    ORIGIN,
     MemoryFile,
     build_table,
     chunk_of,
@@ -645,6 +647,75 @@ def test_counts_and_bounds_that_differ_from_the_manifest_are_a_problem(fields):
         "differ from what the manifest says"
         in list(open_table(file, replace(meta, **fields)).problems())[-1].reason
     )
+
+
+@pytest.mark.parametrize(
+    "fields", [{"raw_bytes": 1}, {"first_seq": 2}, {"last_seq": 8}], ids=lambda fields: next(iter(fields))
+)
+def test_sequences_and_bytes_that_differ_from_the_manifest_are_a_problem(fields):
+    file, meta = build_table(SMALL)
+
+    assert (
+        "differ from what the manifest says"
+        in list(open_table(file, replace(meta, **fields)).problems())[-1].reason
+    )
+
+
+@pytest.mark.parametrize("name", ["_smallest", "_largest", "raw_bytes"])
+def test_what_the_metadata_says_wrong_of_the_blocks_is_a_problem(name):
+    file = MemoryFile()
+    writer = make_writer(file)
+    writer.add(*chunk_of(SMALL))
+    put_index = writer._put_index
+
+    def lie():
+        index = put_index()  # which is right: only the metadata lies
+        setattr(writer, name, {"_smallest": b"", "_largest": b"zz", "raw_bytes": 1}[name])
+        return index
+
+    writer._put_index = lie
+    meta = finish(writer)
+
+    assert ["first key, last key or bytes of the blocks: not as stated"] == [
+        problem.reason for problem in open_table(file, meta).problems()
+    ]
+
+
+def test_a_table_describes_itself_as_the_manifest_would():
+    file, meta = build_table(SMALL)
+
+    assert (meta, ORIGIN) == describe(file, NUMBER)
+    with pytest.raises(CorruptionError, match="footer of table 18"):
+        describe(file, NUMBER + 1)
+
+
+def test_a_damaged_table_does_not_describe_itself():
+    file, meta = build_table(SMALL)
+    footer = Footer.decode(bytes(file.data[-FOOTER_BYTES:]))
+    said = {*range(footer.metadata.offset, footer.metadata.end)}
+    said |= {*range(meta.file_bytes - FOOTER_BYTES, meta.file_bytes)}
+    for offset in range(meta.file_bytes):
+        damaged = bytearray(file.data)
+        damaged[offset] ^= 1
+        if offset in said:
+            with pytest.raises(CorruptionError):
+                describe(MemoryFile(damaged), NUMBER)
+        else:
+            assert (meta, ORIGIN) == describe(MemoryFile(damaged), NUMBER)
+    for length in range(meta.file_bytes):
+        with pytest.raises(CorruptionError):
+            describe(MemoryFile(file.data[:length]), NUMBER)
+
+
+def test_the_keys_of_a_block_can_be_read_though_its_body_is_damaged():
+    file, meta = build_table(SMALL, block_bytes=1 << 20)
+    handle = open_table(file, meta).handle(0)
+    file.data[handle.end - 1] ^= 1
+    reader = open_table(file, meta)
+
+    assert without_values(SMALL) == entries_of([reader.block_keys(0)])
+    with pytest.raises(CorruptionError):
+        reader.block_chunk(0, 1)
 
 
 def test_counts_that_differ_from_the_entries_are_a_problem():

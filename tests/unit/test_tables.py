@@ -137,7 +137,7 @@ def test_evicted_reader_gives_its_file_back_when_the_last_user_lets_go():
 
 def test_out_of_descriptors_half_of_the_readers_go_and_the_table_is_opened_after_all():
     stage, metas = filled(8)
-    stage.tables._directory = Descriptors(stage.directory, 6)
+    stage.tables.directory = Descriptors(stage.directory, 6)
     found = ask(stage, metas[:6])
     assert 6 == len(stage.tables.readers)
 
@@ -147,7 +147,7 @@ def test_out_of_descriptors_half_of_the_readers_go_and_the_table_is_opened_after
 
 def test_one_descriptor_is_enough():
     stage, metas = filled(8)
-    stage.tables._directory = Descriptors(stage.directory, 1)
+    stage.tables.directory = Descriptors(stage.directory, 1)
 
     assert answers(8) == ask(stage, metas)
 
@@ -195,7 +195,7 @@ def test_missing_table_is_corruption_that_names_it():
 
 def test_missing_table_is_corruption_also_when_it_is_found_missing_at_the_second_attempt():
     stage, metas = filled(2)
-    stage.tables._directory = Descriptors(stage.directory, 1)
+    stage.tables.directory = Descriptors(stage.directory, 1)
     stage.tables.reader(metas[0])
     stage.storage.erase("/" + name(metas[1]))
 
