@@ -6,9 +6,9 @@
 
 Rules
   1. Every opcode counts, of every Python frame below the call, but for those between the end of a `with` and
-     the call of its `__exit__`.  There CPython delivers nothing: it looks for signals when a call has been
-     made, at a jump back and at the start of a function.  A trace function would, and then the lock stays
-     taken.
+     the call of its `__exit__`, and those at the edges of an `except`.  There CPython delivers nothing: it
+     looks for signals when a call has been made, at a jump back and at the start of a function.  A trace
+     function would, and then the lock stays taken, or the exception that was handled stays alive.
   2. Frames for which `leave_out` says so are the operating system's, and are not traced.
 
 Thread safety: none; only the thread that calls is traced.
@@ -26,7 +26,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 NO_STEPS = ("SWAP", "ROT_TWO", "PRECALL", "CACHE", "POP_BLOCK")
-RAISING_EXIT = ("WITH_EXCEPT_START", "PUSH_EXC_INFO")
+HANDLER_EDGES = ("WITH_EXCEPT_START", "PUSH_EXC_INFO", "POP_EXCEPT")
 
 
 @dataclass
@@ -53,11 +53,11 @@ class Interruption:
 
 @functools.cache
 def exits(code: CodeType) -> frozenset[int]:
-    """Return the offsets at which a `with` is being left (rule 1)."""
+    """Return the offsets at which a `with` is being left, or an `except` entered or left (rule 1)."""
     instructions = list(dis.get_instructions(code))
     found = set()
     for place, instruction in enumerate(instructions):
-        if instruction.opname in RAISING_EXIT:
+        if instruction.opname in HANDLER_EDGES:
             found.add(instruction.offset)
         ahead = [each for each in instructions[place : place + 12] if each.opname not in NO_STEPS]
         if _loads_three_nones([(each.opname, each.argval) for each in ahead[:3]]) and len(ahead) > 3:
