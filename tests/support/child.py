@@ -37,12 +37,13 @@ class Child:
 
     Args:
         directory: where it works; not the root of the project, which would hide an installed package.
+        prefix: a command that runs it.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    def __init__(self, directory: str | os.PathLike[str], *prefix: str) -> None:
         places = (Path(__file__).parents[1], Path(lsmdbm.__file__).parents[1])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "support.child"],
+            [*prefix, sys.executable, "-m", "support.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=directory,

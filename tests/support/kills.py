@@ -23,8 +23,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from lsmdbm.database import Database, open_on
 from lsmdbm._base.storage import OsDirectory, OsFile, OsStorage
+from lsmdbm.database import Database, open_on
 
 KEYS = [b"%03d" % number for number in range(40)]
 PLACES = ("before", "half", "after")  # of a call; half of a write, before any other call
