@@ -23,15 +23,21 @@ def work_with_few_descriptors(path: str, limit: int) -> list[int]:
         db.update(expected)
         for key in [*expected][::7]:
             db[key] = expected[key] = b"changed"
-        tables = db.stats().tables
-        for found in (dict(db), dict(db.items()), dict(db.range(reverse=True).items())):
-            if found != expected:
-                raise AssertionError(f"{len(found)} entries")
+        _compare(db, expected)
     with lsmdbm.open(path, "w", **TINY) as db:
         db.compact()
-        if dict(db) != expected or len(db) != len(expected):
-            raise AssertionError(f"{len(db)} entries")
+        tables = db.stats().tables
+        _compare(db, expected)
+        for key in [*expected][::7]:
+            db[key] = expected[key] = b"changed again"
+        _compare(db, expected)
     return [tables, len(expected)]
+
+
+def _compare(db: lsmdbm.Database, expected: dict[bytes, bytes]) -> None:
+    for found in (dict(db), dict(db.items()), dict(db.range(reverse=True).items())):
+        if found != expected or len(db) != len(expected):
+            raise AssertionError(f"{len(found)} entries")
 
 
 def work_without_descriptors(path: str) -> dict[str, Any]:
