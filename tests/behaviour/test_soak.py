@@ -21,8 +21,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # one handle a cycle is forgotten
 ]
 
-CYCLES = {"small": 24, "default": 100, "crash": 3000, "long": 100_000}
-BETWEEN = 4  # cycles between two measurements, each of which collects all garbage
+CYCLES = {"small": 12, "default": 80, "crash": 3000, "long": 100_000}
+BETWEEN = 2  # cycles between two measurements, each of which collects all garbage
 WARM = 2  # measurements until caches, pools and interned things are there
 SLACK_BYTES = 48 << 10  # of traced memory, that one measurement may have above another
 KEYS = 150
@@ -39,7 +39,7 @@ def cycle(path, rng, model):
     iterators = [iter(db.items()), reversed(second), iter(db.range(b"5").values())]
     for iterator in iterators:
         next(iterator, None)
-    for _ in range(40):
+    for _ in range(25):
         key, value = b"%03d" % rng.randrange(KEYS), rng.randbytes(rng.randrange(60))
         db[key] = model[key] = value
         gone = b"%03d" % rng.randrange(KEYS)

@@ -16,13 +16,17 @@ FORKS = {"small": 9, "default": 24, "crash": 360, "long": 10_000}
 AT_ONCE = 30
 
 
+@pytest.fixture(scope="module")
+def child(tmp_path_factory):
+    """A process that forks."""
+    with Child(tmp_path_factory.mktemp("child")) as process:
+        yield process
+
+
 @pytest.mark.parametrize("durability", ["none", "process", "full"])
-def test_forks_under_load_harm_nobody(tmp_path, path, durability):
+def test_forks_under_load_harm_nobody(path, child, durability):
     """The child exits, ends, raises, execs, uses the handle, opens its own, is one of multiprocessing."""
-    with (
-        Budget("T10", part=durability, share=1 / 3, unit="forks", **FORKS) as reach,
-        Child(tmp_path) as child,
-    ):
+    with Budget("T10", part=durability, share=1 / 3, unit="forks", **FORKS) as reach:
         for case in reach:
             count = min(AT_ONCE, reach.goal - reach.reached) if reach.goal else AT_ONCE
             shutil.rmtree(path, ignore_errors=True)

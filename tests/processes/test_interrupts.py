@@ -73,8 +73,8 @@ OPERATIONS = {
 }
 DURABILITIES = ("none", "process", "interval", "full")
 CALLS = [(name, level) for name in OPERATIONS for level in DURABILITIES]
-OPCODES = {"small": 64, "default": 400, "crash": 100_000, "long": 1_000_000}
-MOMENTS = {"small": 200, "default": 1600, "crash": 20_000, "long": 200_000}
+OPCODES = {"small": 64, "default": 300, "crash": 100_000, "long": 1_000_000}
+MOMENTS = {"small": 160, "default": 1600, "crash": 20_000, "long": 200_000}
 
 
 def opened(path, durability="process"):
@@ -199,7 +199,7 @@ def test_a_lock_that_stays_taken_is_noticed(tmp_path, monkeypatch):
 # -- opening and closing ----------------------------------------------------------------------------
 
 
-OPENINGS = {"small": 100, "default": 200, "crash": 40_000, "long": 1_000_000}
+OPENINGS = {"small": 64, "default": 160, "crash": 40_000, "long": 1_000_000}
 
 hangs_on_to_the_lock = pytest.mark.xfail(
     strict=True,
@@ -248,12 +248,16 @@ def test_an_open_interrupted_at_any_opcode_holds_nothing(tmp_path, flag):
 # -- random moments ---------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def child(tmp_path_factory):
+    """A process whose SIGINT harms nobody else."""
+    with Child(tmp_path_factory.mktemp("child")) as process:
+        yield process
+
+
 @pytest.mark.parametrize("durability", DURABILITIES)
-def test_a_storm_of_sigint_does_no_harm(tmp_path, path, durability):
-    with (
-        Budget("T6", part=f"SIGINT, {durability}", share=0.125, unit="signals", **MOMENTS) as reach,
-        Child(tmp_path) as child,
-    ):
+def test_a_storm_of_sigint_does_no_harm(path, child, durability):
+    with Budget("T6", part=f"SIGINT, {durability}", share=0.125, unit="signals", **MOMENTS) as reach:
         for case in reach:
             count = min(1000, (reach.goal or 1000) - reach.reached)
             for what, number in child("run", "storms:storm", path, case, count, "signal", durability).items():

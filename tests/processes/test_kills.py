@@ -24,15 +24,15 @@ LEVELS = ("process", "interval", "full", "none")
 LONGEST = 0.06  # seconds until the kill
 KILLS_A_DATABASE = 100
 STEPS = 40  # of a writer that dies by its own hand
-KILLS = {"small": 20, "default": 150, "crash": 10_000, "long": 500_000}
-CALLS = {"small": 40, "default": 200, "crash": 8_000, "long": 100_000}
+KILLS = {"small": 16, "default": 120, "crash": 10_000, "long": 500_000}
+CALLS = {"small": 24, "default": 140, "crash": 8_000, "long": 100_000}
 OPTIONS = {"memtable_bytes": 4096, "block_bytes": 128, "cache_bytes": 4096, "sync_interval": 0.002}
 
 
-@pytest.fixture
-def server(tmp_path):
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
     """A process that has imported everything, and forks."""
-    with Child(tmp_path) as child:
+    with Child(tmp_path_factory.mktemp("server")) as child:
         yield child
 
 
@@ -155,6 +155,6 @@ def test_a_writer_killed_at_any_call_of_the_storage_keeps_what_it_promised(tmp_p
 
 def test_a_writer_that_acknowledges_too_early_is_noticed(tmp_path, server):
     """The planted fault."""
-    reach = Budget("T12", small=200, default=200, crash=200, long=200)
+    reach = Budget("T12", part="planted", small=60, default=60, crash=60, long=60)
     with pytest.raises(pytest.fail.Exception, match="not the content"):
         die_at_every_call(server, places(tmp_path), reach, "process", "write_early")

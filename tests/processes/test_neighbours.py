@@ -17,14 +17,8 @@ from support.neighbours import OPTIONS, content, steps_in
 
 READERS = 3
 OPENS_A_TURN = 5
-OPENS = {"small": 30, "default": 200, "crash": 1200, "long": 100_000}
-RACES = {"small": 12, "default": 60, "crash": 600, "long": 10_000}
-
-
-@pytest.fixture
-def child(tmp_path):
-    with Child(tmp_path) as process:
-        yield process
+OPENS = {"small": 30, "default": 150, "crash": 1200, "long": 100_000}
+RACES = {"small": 10, "default": 50, "crash": 600, "long": 10_000}
 
 
 class Company:
@@ -50,16 +44,25 @@ class Company:
         self.members[self.members.index(member)] = self._new()
 
 
+@pytest.fixture(scope="module")
+def company(tmp_path_factory):
+    """A writer and readers, or contenders."""
+    with Company(tmp_path_factory.mktemp("company"), READERS + 1) as processes:
+        yield processes
+
+
+@pytest.fixture
+def child(company):
+    return company.members[0]
+
+
 def start_counting(child, path, seed):
     child.start("run", "neighbours:count_up", path, seed)
     assert child.line().strip().isdigit()
 
 
-def test_readers_beside_a_compacting_writer_see_prefixes_whoever_is_killed(tmp_path, path):
-    with (
-        Budget("T9", part="readers", unit="opens", **OPENS) as reach,
-        Company(tmp_path, READERS + 1) as company,
-    ):
+def test_readers_beside_a_compacting_writer_see_prefixes_whoever_is_killed(path, company):
+    with Budget("T9", part="readers", unit="opens", **OPENS) as reach:
         for case in reach:
             rng = random.Random(case)
             shutil.rmtree(path, ignore_errors=True)
@@ -86,6 +89,7 @@ def test_readers_beside_a_compacting_writer_see_prefixes_whoever_is_killed(tmp_p
                     company.replace(writer)
                     start_counting(company.members[0], path, rng.randrange(1 << 32))
                     reach.count("writers killed")
+            company.replace(company.members[0])
 
 
 def test_a_reader_that_sees_no_prefix_is_noticed(path):
@@ -101,9 +105,9 @@ def test_a_reader_that_sees_no_prefix_is_noticed(path):
         neighbours.read(path, 1, 0)
 
 
-def test_of_those_who_race_for_the_lock_one_wins(tmp_path):
+def test_of_those_who_race_for_the_lock_one_wins(tmp_path, company):
     """Of an existing database, and of one that all want to create; the winner closes, or is killed."""
-    with Budget("T9", part="races", unit="races", **RACES) as reach, Company(tmp_path, 4) as company:
+    with Budget("T9", part="races", unit="races", **RACES) as reach:
         for case in reach:
             rng = random.Random(case)
             path, expected = os.fspath(tmp_path / case.replace(" ", "-")), {}
@@ -231,7 +235,7 @@ def state_of(path):
 @pytest.mark.parametrize(
     "leftover", ["nothing", "a torn log", "an orphan table", "an unsynced log", "no lock"]
 )
-def test_readers_change_no_byte_and_no_name(path, child, leftover):
+def test_readers_change_no_byte_and_no_name(path, company, leftover):
     with lsmdbm.open(path, "c", **OPTIONS) as db:
         db.update(content(600))
         db.compact()
@@ -242,10 +246,9 @@ def test_readers_change_no_byte_and_no_name(path, child, leftover):
     elif leftover == "no lock":
         os.unlink(os.path.join(path, "LOCK"))
     elif leftover != "nothing":
-        child.start("run", "neighbours:count_up", path, 1)
-        for _ in range(5):
-            child.line()
-        child.kill()
+        writer = company.members[0]
+        start_counting(writer, path, 1)
+        company.replace(writer)
         log = max(name for name in os.listdir(path) if name.endswith(".wal"))
         if leftover == "a torn log":
             with open(os.path.join(path, log), "ab") as file:

@@ -17,6 +17,7 @@ Thread safety: one storm at a time in a process.
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import random
 import signal
 import sys
@@ -34,6 +35,7 @@ Content = dict[bytes, bytes]
 KEYS = [b"%04d" % number for number in range(24)]
 LONGEST = 0.001  # seconds until the exception, of which a put takes a hundredth
 LOOK_EVERY = 25
+PATIENCE = 300  # seconds, until a process that hangs says where, and ends
 
 
 def operation(
@@ -73,7 +75,10 @@ class Thrower:
     """The thread that raises in another one."""
 
     def __init__(self, kind: str, seed: str) -> None:
-        self.go = threading.Semaphore(0)
+        self.go = (
+            threading.Lock()
+        )  # whose release() is one step: in the middle of a Semaphore's it could come
+        self.go.acquire()
         self.goal = self.sent = 0  # exceptions
         self.had = 0  # signals that the other thread has handled
         self._kind = kind
@@ -125,6 +130,8 @@ class Thrower:
 
 def storm(path: str, seed: str, count: int, kind: str, durability: str) -> dict[str, int]:
     """Run so many operations, each met by one exception; raise AssertionError if one did harm."""
+    if kind == "signal":
+        faulthandler.dump_traceback_later(PATIENCE, exit=True)
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None  # rule 2
@@ -165,6 +172,8 @@ def storm(path: str, seed: str, count: int, kind: str, durability: str) -> dict[
     finally:
         sys.setswitchinterval(before)
         sys.unraisablehook = hook
+        if kind == "signal":
+            faulthandler.cancel_dump_traceback_later()
     with lsmdbm.open(path, "r") as db:
         if dict(db) != content:
             raise AssertionError(f"{kind} storm {seed}: lost at the end")
