@@ -18,7 +18,7 @@ from support.layers import TINY
 def work_with_few_descriptors(path: str, limit: int) -> list[int]:
     """Make more tables than there are descriptors; read, change, count, merge; return tables and entries."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    expected = {b"%05d" % number: b"%d" % number * 20 for number in range(800)}
+    expected = {b"%05d" % number: b"%d" % number * 20 for number in range(1600)}
     with lsmdbm.open(path, "c", **TINY, compression=None) as db:
         db.update(expected)
         for key in [*expected][::7]:
