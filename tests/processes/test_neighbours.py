@@ -247,7 +247,8 @@ def test_readers_change_no_byte_and_no_name(path, company, leftover):
         os.unlink(os.path.join(path, "LOCK"))
     elif leftover != "nothing":
         writer = company.members[0]
-        start_counting(writer, path, 1)
+        writer("open", path, "w")
+        writer("put", {"000": "700"})
         company.replace(writer)
         log = max(name for name in os.listdir(path) if name.endswith(".wal"))
         if leftover == "a torn log":
