@@ -211,11 +211,11 @@ def test_a_reader_follows_its_directory_when_that_is_renamed_and_survives_its_re
     moved = path + "-moved"
     with lsmdbm.open(path, "r", **OPTIONS) as db:
         os.rename(path, moved)
-        db._store.refresh()
+        db.refresh()
         assert 500 == steps_in(dict(db))
         shutil.rmtree(moved)
         with pytest.raises(lsmdbm.NotFoundError):
-            db._store.refresh()
+            db.refresh()
         assert 500 == steps_in(dict(db))
 
 
@@ -258,7 +258,7 @@ def test_readers_change_no_byte_and_no_name(path, company, leftover):
 
     with lsmdbm.open(path, "r", **OPTIONS) as db:
         assert steps_in(dict(db)) >= 700
-        db._store.refresh()
+        db.refresh()
         assert 50 == len(db) == len([*reversed(db)])
         db.sync()
         assert before == state_of(path)

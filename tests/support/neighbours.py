@@ -12,10 +12,9 @@ import errno
 import os
 import random
 import subprocess
-from typing import Any, cast
+from typing import Any
 
 import lsmdbm
-from lsmdbm._engine.reader import Reader
 from support.layers import TINY
 
 KEYS = 50
@@ -69,7 +68,7 @@ def read(path: str, count: int, least: int) -> int:
         with lsmdbm.open(path, "r", **OPTIONS) as db:
             for is_fresh in (True, False, True, False):
                 if is_fresh:
-                    cast(Reader, db._store).refresh()
+                    db.refresh()
                 found = dict(db)
                 now = steps_in(found)
                 if now < seen or (not is_fresh and now != seen) or len(db) != len(found):
@@ -116,7 +115,7 @@ def look_where_nothing_can_be_written(path: str) -> list[Any]:
             return []
     with lsmdbm.open(path, "r", **OPTIONS) as db:
         seen = steps_in(dict(db))
-        cast(Reader, db._store).refresh()
+        db.refresh()
         seen = min(seen, steps_in(dict(db)))
     refusals = []
     for flag in "wcn":
