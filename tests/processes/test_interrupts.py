@@ -201,14 +201,7 @@ def test_a_lock_that_stays_taken_is_noticed(tmp_path, monkeypatch):
 
 OPENINGS = {"small": 64, "default": 160, "crash": 40_000, "long": 1_000_000}
 
-hangs_on_to_the_lock = pytest.mark.xfail(
-    strict=True,
-    reason="a handle that open() did not return, or that close() was interrupted in, is still counted in "
-    "lsmdbm._engine.sharing: the writer lock stays taken until the process ends",
-)
 
-
-@hangs_on_to_the_lock
 @pytest.mark.parametrize("durability", DURABILITIES)
 def test_a_close_interrupted_at_any_opcode_can_be_made_again(tmp_path, durability):
     paths = directories(tmp_path)
@@ -225,7 +218,7 @@ def test_a_close_interrupted_at_any_opcode_can_be_made_again(tmp_path, durabilit
             reach.count()
 
 
-@pytest.mark.parametrize("flag", ["r", *(pytest.param(flag, marks=hangs_on_to_the_lock) for flag in "wcn")])
+@pytest.mark.parametrize("flag", "rwcn")
 def test_an_open_interrupted_at_any_opcode_holds_nothing(tmp_path, flag):
     """At the latest when nobody refers to the handle, which may have been made already."""
     paths = directories(tmp_path)
