@@ -1,4 +1,4 @@
-"""Settings of every test run: seed, budget, and a directory of its own for each doctest.
+"""Settings of every test run: seed, budget, places for databases, a directory of its own for each doctest.
 
     LSMDBM_SEED      an integer; drawn at random, and printed, when it is not set
     LSMDBM_BUDGET    small, default, crash or long: how much the random and exhaustive suites try
@@ -11,6 +11,8 @@ import random
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from lsmdbm._base import storage
 
 BUDGETS = {"small": 20, "default": 100, "crash": 100, "long": 2000}  # examples a property
 
@@ -68,3 +70,17 @@ def seed():
 def budget():
     """The budget of this run: small, default, crash or long."""
     return os.environ["LSMDBM_BUDGET"]
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where a database may come to be; there is none yet."""
+    return os.fspath(tmp_path / "db")
+
+
+@pytest.fixture
+def no_syncs(monkeypatch):
+    """Let syncs do nothing: for tests that write a lot, and ask nothing that a power loss could answer."""
+    monkeypatch.setattr(storage, "_full_sync", lambda descriptor: None)
+    monkeypatch.setattr(storage, "_data_sync", lambda descriptor: None)
+    monkeypatch.setattr(storage, "_sync_directory", lambda descriptor, path: None)

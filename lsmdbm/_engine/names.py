@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Callable
 
 from lsmdbm._base.errors import error
 from lsmdbm._base.storage import Directory, File
@@ -18,6 +19,7 @@ from lsmdbm._base.storage import Directory, File
 LOCK = "LOCK"
 WAL, TABLE, MANIFEST = "wal", "sst", "man"
 MAX_NUMBER = (1 << 63) - 1
+TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE}
 
 _PATTERN = re.compile(r"([0-9]{6,19})\.(wal|sst|man)", re.ASCII)
 
@@ -51,12 +53,18 @@ def numbers(names: list[str], kind: str) -> list[int]:
 
 
 class Counter:
-    """Hands out file numbers: each once, ascending."""
+    """Hands out file numbers: each once, ascending.
 
-    __slots__ = ("next_number",)
+    Args:
+        next_number: the first of them.
+        make_room: gives descriptors back, as far as that is possible; called when there are too few.
+    """
 
-    def __init__(self, next_number: int) -> None:
+    __slots__ = ("_make_room", "next_number")
+
+    def __init__(self, next_number: int, make_room: Callable[[], None] = lambda: None) -> None:
         self.next_number = next_number
+        self._make_room = make_room
 
     def take(self) -> int:
         """Return a number that no file has had.
@@ -72,10 +80,14 @@ class Counter:
 
     def create(self, directory: Directory, kind: str) -> tuple[int, File]:
         """Create the next file of a kind."""
+        may_make_room = True
         while True:
             number = self.take()
             try:
                 return number, directory.create(file_name(number, kind))
             except error as exc:
-                if exc.errno != errno.EEXIST:  # rule 1
+                if exc.errno in TOO_MANY_FILES and may_make_room:
+                    may_make_room = False
+                    self._make_room()
+                elif exc.errno != errno.EEXIST:  # rule 1
                     raise

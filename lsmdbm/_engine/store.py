@@ -77,8 +77,8 @@ class Store:
         self._directory = directory
         self._lock_file = lock
         self._make_locks()
-        counter = Counter(recovered.next_number)
         self._tables = Tables(directory, options)
+        counter = Counter(recovered.next_number, self._tables.make_room)
         self._wal = Wal(directory, storage, counter, recovered.next_seq, recovered.logs, recovered.prev)
         self._wal.buffered = options.durability == "none"
         workshop = Workshop(storage, directory, counter, self._tables, options, Limits.of(options))

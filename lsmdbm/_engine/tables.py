@@ -11,7 +11,6 @@ Thread safety: `reader` from any thread; the rest under the lock of the store.
 
 from __future__ import annotations
 
-import errno
 import weakref
 from collections.abc import Iterable
 
@@ -19,7 +18,7 @@ from lsmdbm._base.errors import ClosedError, CorruptionError, NotFoundError, err
 from lsmdbm._base.lru import LRU
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File
-from lsmdbm._engine.names import TABLE, file_name
+from lsmdbm._engine.names import TABLE, TOO_MANY_FILES, file_name
 from lsmdbm._engine.version import Version
 from lsmdbm._format.block import Block
 from lsmdbm._format.manifest import TableMeta
@@ -27,7 +26,6 @@ from lsmdbm._format.table_reader import ReadCounters, TableReader
 
 LEAST_INDEX_BYTES = 16 << 20  # for indexes and filters, however small cache_bytes is: a table that has to be
 # opened for every read costs a hundred times what it saves
-TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE}
 
 
 class Tables:
@@ -79,7 +77,7 @@ class Tables:
             except error as exc:
                 if exc.errno not in TOO_MANY_FILES:
                     raise
-                self.readers.shrink(len(self.readers) // 2)
+                self.make_room()
                 return self.directory.open(name)
         except error as exc:
             if self._is_closed:
@@ -87,6 +85,10 @@ class Tables:
             if not isinstance(exc, NotFoundError):
                 raise
             raise CorruptionError(str(exc.filename), -1, "table named by the manifest is missing") from None
+
+    def make_room(self) -> None:
+        """Close half of the open tables: the process has no descriptors left."""
+        self.readers.shrink(len(self.readers) // 2)
 
     def hold(self, metas: Iterable[TableMeta]) -> None:
         """Open these tables for good, whatever the bounds are: a writer elsewhere may unlink them."""

@@ -10,8 +10,11 @@ import threading
 import pytest
 
 import lsmdbm
+from lsmdbm._engine.store import Store
 from lsmdbm.database import open_on
+from support.budgets import Budget
 from support.crash_storage import CrashStorage
+from support.histories import History, NotLinearizable
 from support.layers import TINY
 
 pytestmark = pytest.mark.usefixtures("no_syncs")
@@ -251,3 +254,62 @@ def test_handles_may_be_opened_and_closed_by_all_threads(path, count):
     run(*for_each(work))
     with lsmdbm.open(path) as db:
         assert THREADS * (count // 20) == len(db)
+
+
+# -- linearizable -------------------------------------------------------------------------------------
+
+CALLS = {"small": 4000, "default": 24_000, "crash": 1_000_000, "long": 100_000_000}
+CALLS_A_HISTORY = 2000
+MANY = 8
+SHARED = [b"key%d" % number for number in range(6)]
+LEVELS = ("none", "process", "interval", "full")
+
+
+def note_calls(db, case):
+    """Have 8 threads call what they like, each value but once, and return the history."""
+    history = History()
+
+    def work(number):
+        rng = random.Random(f"{case} {number}")
+        for step in range(CALLS_A_HISTORY // MANY):
+            key, value = rng.choice(SHARED), b"%d.%d" % (number, step) * rng.randrange(1, 20)
+            chance = rng.random()
+            if chance < 0.35:
+                history.call("put", key, value, db.__setitem__, key, value)
+            elif chance < 0.75:
+                history.call("get", key, None, db.get, key)
+            elif chance < 0.85:
+                history.call("pop", key, None, db.pop, key, None)
+            elif chance < 0.95:
+                history.call("setdefault", key, value, db.setdefault, key, value)
+            elif chance < 0.98:
+                history.look(SHARED, lambda: dict(db.items()))
+            else:
+                rng.choice([db.flush, db.sync, lambda: len(db), lambda: bool(db), db.stats, db.compact])()
+
+    run(*[lambda number=number: work(number) for number in range(MANY)])
+    return history
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_calls_of_many_threads_are_linearizable_for_each_key(tmp_path, level):
+    with Budget("T11", part=f"threads, {level}", share=1 / len(LEVELS), unit="calls", **CALLS) as reach:
+        for case in reach:
+            path = tmp_path / case.replace(" ", "-")
+            with lsmdbm.open(path, "c", durability=level, sync_interval=0.001, **TINY) as db:
+                history = note_calls(db, case)
+            history.check()
+            reach.count(number=history.count())
+            with lsmdbm.open(path, "r") as db:  # one more look, after all
+                history.look(SHARED, dict(db).copy)
+            history.check()
+
+
+def test_a_store_that_reads_what_is_past_is_noticed(tmp_path, monkeypatch, seed):
+    """The planted fault: a get that goes by the memtable before the last one."""
+    get, last = Store.get, {}
+    monkeypatch.setattr(
+        Store, "get", lambda self, key: (last.get(key), last.update({key: get(self, key)}))[0]
+    )
+    with lsmdbm.open(tmp_path / "db", "c", **TINY) as db, pytest.raises(NotLinearizable):
+        note_calls(db, f"{seed} planted").check()

@@ -4,6 +4,7 @@
         child("open", path, "w")            runs that role there, and returns what it returns
         child.start("load", path, 1000)     begins a role that reports line by line
         child.lines()                       what it has reported, to the end
+    child("run", "storms:storm", ...)   runs that function of a module of support
         child.die()                         SIGKILL
 
 A call is one line of JSON to the child, an answer one line back: `{"result": ...}`, or `{"error": [class,
@@ -14,6 +15,7 @@ Thread safety: none.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -35,12 +37,13 @@ class Child:
 
     Args:
         directory: where it works; not the root of the project, which would hide an installed package.
+        prefix: a command that runs it.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    def __init__(self, directory: str | os.PathLike[str], *prefix: str) -> None:
         places = (Path(__file__).parents[1], Path(lsmdbm.__file__).parents[1])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "support.child"],
+            [*prefix, sys.executable, "-m", "support.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=directory,
@@ -159,6 +162,12 @@ def load_entries(path: str, seed: int, done: int) -> None:
     os._exit(9)
 
 
+def run(function: str, *arguments: Any) -> Any:
+    """Run `module:function` of support, and return what it returns."""
+    module, _, name = function.partition(":")
+    return getattr(importlib.import_module(f"support.{module}"), name)(*arguments)
+
+
 def fork_and(method: str, *arguments: Any) -> list[str]:
     """Fork, and return what the database says to the child: the class and text of its error."""
     reading, writing = os.pipe()
@@ -185,6 +194,7 @@ ROLES = {
     "call": call,
     "load": load,
     "load entries": load_entries,
+    "run": run,
     "fork and": fork_and,
 }
 

@@ -105,6 +105,24 @@ def test_other_errors_come_out_at_once_and_the_number_is_used_up():
     assert 5 == counter.create(directory, TABLE)[0]
 
 
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
+@pytest.mark.parametrize("is_enough", [True, False])
+def test_without_descriptors_room_is_made_and_creating_tried_once_more(code, is_enough):
+    storage = CrashStorage()
+    directory = storage.directory("/", 0o666)
+    storage.fault(storage.count, code, later=set() if is_enough else {"create"})
+    made = []
+    counter = Counter(4, lambda: made.append("room"))
+
+    if is_enough:
+        assert 5 == counter.create(directory, TABLE)[0]
+    else:
+        with pytest.raises(error) as caught:
+            counter.create(directory, TABLE)
+        assert code == caught.value.errno
+    assert ["room"] == made
+
+
 def test_file_that_appears_although_creating_it_failed_is_never_written_to():
     """Over a network a create may take effect and yet report an error."""
     storage = CrashStorage()

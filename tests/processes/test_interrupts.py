@@ -1,0 +1,280 @@
+"""T6: an exception from outside at every opcode of every operation, be it Ctrl-C or another thread.
+
+After each, nothing is locked, memory says what a stranger reads from disk, the content is the one before or
+the one after the operation, the handle works on, and so does the next one.
+"""
+
+import gc
+import itertools
+import os
+import random
+import shutil
+import threading
+
+import pytest
+
+import lsmdbm
+from lsmdbm._engine.store import Store
+from support.budgets import Budget
+from support.child import Child
+from support.layers import TINY
+from support.opcodes import at_opcode
+from support.quiet import descriptors, held_locks, is_unlocked, on_disk
+from support.storms import storm
+
+pytestmark = [
+    pytest.mark.usefixtures("no_syncs"),
+    # An exception that meets a finalizer has nobody to be raised in, and a handle may be lost with its call.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+OPTIONS = {**TINY, "compression": None}
+OLD = {b"%04d" % number: b"w" * 40 for number in range(12)}
+
+
+def changed(change):
+    return lambda old: {key: value for key, value in {**old, **change}.items() if value is not None}
+
+
+def prefixes(pairs):
+    """The states that update() may leave: the pairs are written in batches, as they come."""
+    return [changed(dict(pairs[:count])) for count in range(len(pairs) + 1)]
+
+
+class Operation:
+    """A call, and what it may leave besides the content before it."""
+
+    def __init__(self, call, *after):
+        self.call = call
+        self.after = after
+
+
+OPERATIONS = {
+    "put": Operation(lambda db: db.__setitem__("0001", "new"), changed({b"0001": b"new"})),
+    "delete": Operation(lambda db: db.__delitem__("0001"), changed({b"0001": None})),
+    "setdefault": Operation(lambda db: db.setdefault("new", "new"), changed({b"new": b"new"})),
+    "pop": Operation(lambda db: db.pop("0007"), changed({b"0007": None})),
+    "popitem": Operation(lambda db: db.popitem(), changed({b"0000": None})),
+    "update": Operation(
+        lambda db: db.update([("x", "1"), ("0002", "2"), ("0009", "3")]),
+        *prefixes([(b"x", b"1"), (b"0002", b"2"), (b"0009", b"3")]),
+    ),
+    "clear": Operation(lambda db: db.clear(), lambda old: {}),
+    "flush": Operation(lambda db: db.flush()),
+    "compact": Operation(lambda db: db.compact()),
+    "sync": Operation(lambda db: db.sync()),
+    "items": Operation(lambda db: list(db.items())),
+    "values of a range": Operation(lambda db: list(db.range("0003", "0008").values())),
+    "keys backwards": Operation(lambda db: list(reversed(db))),
+    "count": Operation(len),
+    "get": Operation(lambda db: db.get("0007")),
+    "stats": Operation(lambda db: db.stats()),
+}
+DURABILITIES = ("none", "process", "interval", "full")
+CALLS = [(name, level) for name in OPERATIONS for level in DURABILITIES]
+OPCODES = {"small": 64, "default": 300, "crash": 100_000, "long": 1_000_000}
+MOMENTS = {"small": 160, "default": 1600, "crash": 20_000, "long": 200_000}
+
+
+def opened(path, durability="process"):
+    """A database with a table, a log and a memtable."""
+    with lsmdbm.open(path, "c", **OPTIONS) as db:
+        db.update((key, b"v" * 40) for key in OLD)
+        db.flush()
+    db = lsmdbm.open(path, "w", durability=durability, **OPTIONS)
+    for key, value in OLD.items():
+        db[key] = value
+    return db
+
+
+def check_memory(db, allowed, where):
+    """Return the content; raise if a lock is held, or it is none of those allowed."""
+    assert [] == held_locks(db), where
+    found = dict(db)
+    assert found in allowed, where
+    assert len(found) == len(db), where
+    return found
+
+
+def check_all(path, db, allowed, where):
+    """Check memory, write, and compare with disk; close, and open again."""
+    expected = check_memory(db, allowed, where)
+    db["later"] = "value"
+    expected[b"later"] = b"value"
+    check_memory(db, [expected], where)
+    db.sync()
+    assert expected == on_disk(path), where
+    db.close()
+    check_closed(path, [expected], where)
+
+
+def check_closed(path, allowed, where):
+    """Check that another process could write, and what it would find."""
+    assert is_unlocked(path), where
+    with lsmdbm.open(path, "w", **OPTIONS) as db:
+        check_memory(db, allowed, where)
+
+
+def may_lose_a_descriptor(interruption):
+    """Whether it came between a system call that made or closed a descriptor and whoever keeps it.
+
+    No Python program can do better there.  It is never the lock that is lost: that is taken only once an
+    object owns the descriptor.
+    """
+    return interruption.is_swallowed or interruption.where[0] == "storage.py"
+
+
+def points(count, limit, rng):
+    """So many opcodes, evenly spread, or all of them."""
+    stride = max(1, count // limit)
+    return range(rng.randrange(stride), count, stride)
+
+
+def directories(tmp_path):
+    """Paths without end: what one point leaves open does not count at the next."""
+    for number in itertools.count():
+        path = tmp_path / f"db{number}"
+        yield os.fspath(path)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.mark.parametrize(("name", "durability"), CALLS)
+def test_a_call_interrupted_at_any_opcode_took_effect_wholly_or_not_at_all(tmp_path, name, durability):
+    operation = OPERATIONS[name]
+    allowed = [OLD, *(after(OLD) for after in operation.after)]
+    paths = directories(tmp_path)
+    with Budget("T6", part=f"{name}, {durability}", share=1 / len(CALLS), unit="opcodes", **OPCODES) as reach:
+        rng = random.Random(f"{reach.label} {reach.seed}")
+        with opened(next(paths), durability) as whole:
+            count = at_opcode(1 << 60, lambda: operation.call(whole)).opcodes
+        for number in points(count, reach.goal or count, rng):
+            path = next(paths)
+            db = opened(path, durability)
+            interruption = at_opcode(number, lambda db=db: operation.call(db))
+            where = f"{name} at {durability}, opcode {number}, {interruption.where}"
+            assert interruption.raised is None or isinstance(interruption.raised, KeyboardInterrupt), where
+            check_all(path, db, allowed, where)
+            del db
+            if interruption.where is not None and descriptors(path):
+                gc.collect()
+                assert may_lose_a_descriptor(interruption) or [] == descriptors(path), where
+            reach.count()
+            reach.count("swallowed", interruption.is_swallowed)
+
+
+def interrupt_all_over(tmp_path, call, allowed):
+    """Interrupt a call at every third opcode until a check fails."""
+    paths = directories(tmp_path)
+    for number in itertools.count(step=3):
+        path = next(paths)
+        db = opened(path)
+        interruption = at_opcode(number, lambda db=db: call(db))
+        check_all(path, db, allowed, f"opcode {number}, {interruption.where}")
+        if interruption.where is None:
+            return
+
+
+def test_a_store_that_does_not_heal_is_noticed(tmp_path, monkeypatch):
+    """The planted fault."""
+    monkeypatch.setattr(Store, "_heal", lambda self: None)
+    operation = OPERATIONS["put"]
+    with pytest.raises(AssertionError, match="wal.py|store.py"):
+        interrupt_all_over(tmp_path, operation.call, [OLD, operation.after[0](OLD)])
+
+
+def test_a_lock_that_stays_taken_is_noticed(tmp_path, monkeypatch):
+    """The planted fault: without `with`."""
+
+    def flush(self):
+        self._lock.acquire()
+        self._tree.flush_now()
+        self._lock.release()
+
+    monkeypatch.setattr(Store, "flush", flush)
+    with pytest.raises(AssertionError, match="held|store"):
+        interrupt_all_over(tmp_path, OPERATIONS["flush"].call, [OLD])
+
+
+# -- opening and closing ----------------------------------------------------------------------------
+
+
+OPENINGS = {"small": 64, "default": 160, "crash": 40_000, "long": 1_000_000}
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+def test_a_close_interrupted_at_any_opcode_can_be_made_again(tmp_path, durability):
+    paths = directories(tmp_path)
+    with Budget("T6", part=f"close, {durability}", share=0.125, unit="opcodes", **OPENINGS) as reach:
+        rng = random.Random(f"{reach.label} {reach.seed}")
+        count = at_opcode(1 << 60, opened(next(paths), durability).close).opcodes
+        for number in points(count, reach.goal or count, rng):
+            path = next(paths)
+            db = opened(path, durability)
+            interruption = at_opcode(number, db.close)
+            where = f"close at {durability}, opcode {number}, {interruption.where}"
+            db.close()
+            check_closed(path, [OLD], where)
+            reach.count()
+
+
+@pytest.mark.parametrize("flag", "rwcn")
+def test_an_open_interrupted_at_any_opcode_holds_nothing(tmp_path, flag):
+    """At the latest when nobody refers to the handle, which may have been made already."""
+    paths = directories(tmp_path)
+    with Budget("T6", part=f"open, {flag}", share=0.125, unit="opcodes", **OPENINGS) as reach:
+        rng = random.Random(f"{reach.label} {reach.seed}")
+        opened(path := next(paths)).close()
+        whole = at_opcode(1 << 60, lambda: lsmdbm.open(path, flag, **OPTIONS))
+        whole.result.close()
+        handing_over = range(max(0, whole.opcodes - 20), whole.opcodes)
+        for number in (*handing_over, *points(whole.opcodes, reach.goal or whole.opcodes, rng)):
+            path = next(paths)
+            opened(path).close()
+            interruption = at_opcode(number, lambda path=path: lsmdbm.open(path, flag, **OPTIONS))
+            where = f"open {flag}, opcode {number}, {interruption.where}"
+            interruption.result = None
+            check_closed(path, [OLD, {}] if flag == "n" else [OLD], where)
+            reach.count()
+
+
+# -- random moments ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def child(tmp_path_factory):
+    """A process whose SIGINT harms nobody else."""
+    with Child(tmp_path_factory.mktemp("child")) as process:
+        yield process
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+def test_a_storm_of_sigint_does_no_harm(path, child, durability):
+    with Budget("T6", part=f"SIGINT, {durability}", share=0.125, unit="signals", **MOMENTS) as reach:
+        for case in reach:
+            count = min(1000, (reach.goal or 1000) - reach.reached)
+            for what, number in child("run", "storms:storm", path, case, count, "signal", durability).items():
+                reach.count(what, number)
+                reach.count(number=number)
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+def test_a_storm_of_exceptions_from_another_thread_does_no_harm(path, durability):
+    with Budget("T6", part=f"async, {durability}", share=0.125, unit="exceptions", **MOMENTS) as reach:
+        for case in reach:
+            counts, failures = [], []
+
+            def work(case=case, counts=counts, failures=failures):
+                count = min(1000, (reach.goal or 1000) - reach.reached)
+                try:
+                    counts.append(storm(path, case, count, "async", durability))
+                except BaseException as exc:
+                    failures.append(exc)
+
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+            assert [] == failures
+            for what, number in counts[0].items():
+                reach.count(what, number)
+                reach.count(number=number)
