@@ -186,6 +186,13 @@ class Background:
             self._forget(job)
             job.steps.close()  # which unlinks what it has written, unless it is complete (rule 4)
 
+    def forget_outputs(self) -> None:
+        """Let complete jobs be done again under new names; their files are left to the next opening."""
+        for job in (self.flushing, self.compacting):
+            if job is not None and job.outputs is not None:
+                self._forget(job)
+        self._is_due = True
+
     def note(self, exc: error) -> None:
         """Remember what went wrong, and wait before trying again."""
         self.trouble = exc

@@ -54,12 +54,17 @@ class Installer:
 
     Args:
         current: the manifest that is on disk.
+
+    Attributes:
+        are_names_in_doubt: whether step (2) was interrupted.  Then nobody knows what the sync said, and the
+            next one may say that all is well without having written a name that the first one did not write.
     """
 
     def __init__(self, directory: Directory, counter: Counter, current: Manifest) -> None:
         self._directory = directory
         self._counter = counter
         self.current = current
+        self.are_names_in_doubt = False
 
     def install(self, state: Manifest, move_over: Callable[[], None]) -> None:
         """Make `state` durable, whatever its number says, and call `move_over` at step (5).
@@ -69,7 +74,9 @@ class Installer:
             error: the manifest could not be written; the old state holds.
         """
         check_owner(self._directory)
+        self.are_names_in_doubt = True
         synced(self._directory.sync)  # (2)
+        self.are_names_in_doubt = False
         number = self._write(state)  # (3)
         synced(self._directory.sync)  # (4)
         self.current = dataclasses.replace(state, number=number, next_number=self._counter.next_number)

@@ -217,7 +217,15 @@ class Tree:
             move_over()
             tables.retire(meta for level in before.levels for meta in level if meta.number not in kept)
 
-        self._installer.install(state, follow)
+        try:
+            self._installer.install(state, follow)
+        except Exception:  # which says what became of it
+            raise
+        except BaseException:
+            if self._installer.are_names_in_doubt:
+                self.background.forget_outputs()
+                self._wal.doubt_names()
+            raise
         self._unlink([file_name(number, WAL) for number in self._wal.forget(last_seq)])
         tables.collect()
 

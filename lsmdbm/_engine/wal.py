@@ -311,6 +311,12 @@ class Wal:
         needed = {self.number, *(log.number for log in self.older)}
         return doubtful.log in needed or any(log.number in needed for log in doubtful.logs)
 
+    def doubt_names(self) -> None:
+        """Say that the names of logs that are not durable yet may never become so, whatever a sync says."""
+        logs = [log for log in self.older if not log.is_durable]
+        number = 0 if self._is_name_durable else self.number
+        self._in_sync = Target([], logs, number, 0, 0, None)
+
     def has_files(self) -> bool:
         """Return whether logs of this opening wait for a sync."""
         return any(log.file is not None for log in self.older)

@@ -179,7 +179,6 @@ def test_every_call_may_fail_and_nothing_is_lost(seed, budget):
     assert set() == loops.strange
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="names that a sync gave up are trusted again")
 def test_a_sync_of_the_directory_whose_failure_a_signal_took_along_is_in_doubt():
     """What was new in the directory may never become durable then, and the next sync says success."""
     trial = Trial("T5 names in doubt", "fresh", "process")
