@@ -6,9 +6,9 @@
 
 Rules
   1. Every opcode counts, of every Python frame below the call, but for those between the end of a `with` and
-     the call of its `__exit__`, and those at the edges of an `except`.  There CPython delivers nothing: it
-     looks for signals when a call has been made, at a jump back and at the start of a function.  A trace
-     function would, and then the lock stays taken, or the exception that was handled stays alive.
+     the call of its `__exit__`, and those at the edges of a `try` and an `except`.  There CPython delivers
+     nothing: it looks for signals when a call has been made, at a jump back and at the start of a function.
+     A trace function would, and then the lock stays taken, or the handled exception stays alive.
   2. Frames for which `leave_out` says so are the operating system's, and are not traced.
 
 Thread safety: none; only the thread that calls is traced.
@@ -26,7 +26,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 NO_STEPS = ("SWAP", "ROT_TWO", "PRECALL", "CACHE", "POP_BLOCK")
-HANDLER_EDGES = ("WITH_EXCEPT_START", "PUSH_EXC_INFO", "POP_EXCEPT")
+HANDLER_EDGES = ("WITH_EXCEPT_START", "PUSH_EXC_INFO", "POP_EXCEPT", "NOP")  # "NOP" is a `try:`
 
 
 @dataclass

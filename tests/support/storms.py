@@ -10,6 +10,9 @@ operation had returned.  Now and then a stranger reads the files.
 Rules
   1. The exception comes only between the moment the worker lets go of `go` and the moment it has had it.
   2. A finalizer that the exception meets swallows it: then the worker goes on at once.
+  3. The thread of a database at "interval" is started beforehand.  What `PyThreadState_SetAsyncExc` sends to
+     a thread that is starting another one may reach the newborn, which in CPython for a moment has the number
+     of its parent: it dies of it, and leaves the parent waiting in `Thread.start` for ever.
 
 Thread safety: one storm at a time in a process.
 """
@@ -135,40 +138,11 @@ def storm(path: str, seed: str, count: int, kind: str, durability: str) -> dict[
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None  # rule 2
-    rng = random.Random(seed)
-    counts: Counter[str] = Counter()
     try:
-        with (
-            lsmdbm.open(path, "c", durability=durability, sync_interval=0, **TINY) as db,
-            Thrower(kind, seed) as thrower,
-        ):
-            content = dict(db)
-            for number in range(count):
-                call, after = operation(db, rng, content)
-                is_done = is_met = False
-                thrower.goal += 1
-                try:
-                    thrower.go.release()
-                    call()
-                    is_done = True
-                    thrower.wait()
-                except KeyboardInterrupt:
-                    is_met = True
-                counts[
-                    "in the call" if is_met and not is_done else "behind it" if is_met else "swallowed"
-                ] += 1
-                where = f"{kind} storm {seed}, operation {number}"
-                held = held_locks(db)
-                if held:
-                    raise AssertionError(f"{where}: {held} held")
-                found = dict(db)
-                if found not in (after[-1:] if is_done else [content, *after]) or len(found) != len(db):
-                    raise AssertionError(f"{where}: {len(db)} entries, {found}")
-                content = found
-                if number % LOOK_EVERY == 0:
-                    db.sync()
-                    if on_disk(path) != content:
-                        raise AssertionError(f"{where}: the files say something else")
+        with lsmdbm.open(path, "c", durability=durability, sync_interval=0, **TINY) as db:
+            db[KEYS[0]] = b"first"  # rule 3
+            with Thrower(kind, seed) as thrower:
+                counts, content = _in_the_storm(db, thrower, path, f"{kind} storm {seed}", count)
     finally:
         sys.setswitchinterval(before)
         sys.unraisablehook = hook
@@ -178,3 +152,37 @@ def storm(path: str, seed: str, count: int, kind: str, durability: str) -> dict[
         if dict(db) != content:
             raise AssertionError(f"{kind} storm {seed}: lost at the end")
     return counts
+
+
+def _in_the_storm(
+    db: lsmdbm.Database, thrower: Thrower, path: str, name: str, count: int
+) -> tuple[Counter[str], Content]:
+    """Return where the exceptions met the operations, and the content at the end."""
+    rng = random.Random(name)
+    counts: Counter[str] = Counter()
+    content = dict(db)
+    for number in range(count):
+        call, after = operation(db, rng, content)
+        is_done = is_met = False
+        thrower.goal += 1
+        try:
+            thrower.go.release()
+            call()
+            is_done = True
+            thrower.wait()
+        except KeyboardInterrupt:
+            is_met = True
+        counts["swallowed" if not is_met else "behind the call" if is_done else "in the call"] += 1
+        where = f"{name}, operation {number}"
+        held = held_locks(db)
+        if held:
+            raise AssertionError(f"{where}: {held} held")
+        found = dict(db)
+        if found not in (after[-1:] if is_done else [content, *after]) or len(found) != len(db):
+            raise AssertionError(f"{where}: {len(db)} entries, {found}")
+        content = found
+        if number % LOOK_EVERY == 0:
+            db.sync()
+            if on_disk(path) != content:
+                raise AssertionError(f"{where}: the files say something else")
+    return counts, content
