@@ -29,7 +29,13 @@ NEVER_FAIL = {"close", "has_lost_lock", "monotonic", "pid", "sleep", "start_thre
 CALLS = {
     name for kind in (File, Directory, Storage) for name in vars(kind) if not name.startswith("_")
 } - NEVER_FAIL
-SOURCES = sorted(path for layer in ("_engine", "_format") for path in (PACKAGE / layer).glob("*.py"))
+APART = {"backup", "check", "destination", "removal", "repair", "salvage"}  # which no open database needs
+SOURCES = sorted(
+    path
+    for layer in ("_engine", "_format")
+    for path in (PACKAGE / layer).glob("*.py")
+    if path.stem not in APART
+)
 NOT_OURS = {  # owner and name of what is called the same
     *(("counter", "create"), ("_counter", "create"), ("cache", "peek"), ("_cache", "peek")),
     *(("target", "sync"), ("_store", "sync"), ("_store", "length")),
@@ -44,7 +50,7 @@ HARMLESS = {  # why a fault may go by without a word
         site.operation == "unlink" and {"abandon", "collect", "_unlink"} & set(site.callers)
     ),
     "tables that are open are closed, then it is tried again": lambda fault, site: (
-        site.operation == "open" and "reader" in site.callers and fault.errno == errno.EMFILE
+        site.operation in ("open", "create") and fault.errno == errno.EMFILE
     ),
     "a log without a mark is suspect, no more": lambda fault, site: (
         {"_mark", "_mark_ended"} & set(site.callers) and fault.errno in wal.DISK_FULL
