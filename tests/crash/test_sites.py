@@ -276,9 +276,9 @@ SUSPECT_SITES = {
     Site("flushed by sync()", STORE, "Store._prepare_sync", "self._tree.flush_now()"): crashes_in_a_row,
     Site("flushed by close()", STORE, "Store._close_log", "self._tree.flush_now()"): crashes_in_a_row,
     Site(
-        "manifests that others left", RECOVERY, "recover", f"is_first or {SUSPECT}", "is_first"
+        "manifests that others left", RECOVERY, "replay", f"is_first or {SUSPECT}", "is_first"
     ): crashes_in_a_row,
-    Site("the first manifest", RECOVERY, "recover", f"is_first or {SUSPECT}", SUSPECT): young,
+    Site("the first manifest", RECOVERY, "replay", f"is_first or {SUSPECT}", SUSPECT): young,
     Site(
         *("suspect manifests are replaced", RECOVERY, "Recovered.must_flush"),
         *(MUST_FLUSH, MUST_FLUSH.replace("self.is_suspect or ", "")),
@@ -336,8 +336,8 @@ RECOVERY_SITES = {
     Site(
         "a mark where a header was", RECOVERY, "_Replay._open", "records.find_mark(data, number)", NO
     ): damage,
-    Site("tables have their length", RECOVERY, "_check_tables", "length != meta.file_bytes", NO): damage,
-    Site("tables are there", RECOVERY, "recover", "_check_tables(directory, version)"): damage,
+    Site("tables have their length", RECOVERY, "missing_tables", "length != meta.file_bytes", NO): damage,
+    Site("tables are there", RECOVERY, "recover", "missing_tables(directory, manifest)", "()"): damage,
     Site(
         "a mark behind a log that ended", WAL, "Wal.note_durable", "self._mark_ended(target.logs[-1])"
     ): damage,
@@ -370,22 +370,46 @@ SITES = {**SYNC_SITES, **SUSPECT_SITES, **ORDER_SITES, **RECOVERY_SITES, **CHECK
 # at each flush, so that none holds both what tables have and what they have not, but the format allows it.
 # Whether a clear() that was replayed is installed soon is a matter of space.  Two logs that were exchanged,
 # if nobody minded, would be followed in a circle.
+COPIES, REMOVAL = "crash/test_copies_and_removal.py", "behaviour/test_destroy.py"
 BEYOND_CRASHES = {
     Site(
         *("what tables hold is not replayed", RECOVERY, "_Replay._replay"),
         *("last_seq > self._last_seq", "True"),
-    ): "test_recovery.py::test_records_that_tables_hold_are_skipped",
+    ): "unit/test_recovery.py::test_records_that_tables_hold_are_skipped",
     Site(
         *("logs short of the tables are ended", RECOVERY, "Recovered.must_flush"),
         *(MUST_FLUSH, MUST_FLUSH.replace("ends_early or ", "")),
-    ): "test_recovery.py::test_a_log_torn_before_the_last_sequence_of_the_tables_puts_nothing_above_them",
+    ): "unit/test_recovery.py::test_a_log_torn_before_the_last_sequence_of_the_tables_puts_nothing_above",
     Site(
         *("a clear() that was replayed is installed", RECOVERY, "Recovered.is_unsettled"),
         *("self.must_flush or self.is_cleared", "self.must_flush"),
-    ): "test_store.py::test_a_clear_that_was_cut_off_gives_back_the_files_with_the_next_write",
+    ): "unit/test_store.py::test_a_clear_that_was_cut_off_gives_back_the_files_with_the_next_write",
     Site(
         *("a log has its own number", RECOVERY, "_Replay._open", "header.number != number", NO)
-    ): "test_recovery.py::test_a_copy_of_another_log_is_ignored",
+    ): "unit/test_recovery.py::test_a_copy_of_another_log_is_ignored",
+    # Copies and removal have a sweep of their own
+    Site("bytes of a copy", "_engine.backup", "_copy", "target.fsync()"): COPIES,
+    Site(
+        *("the name of a copy", "_engine.destination", "Destination.commit"),
+        "synced(lambda: self._storage.sync_parent(self._path))",
+    ): COPIES,
+    Site(
+        *("blocks that are found by checksum", "_format.salvage", "_ends"),
+        *("U32.unpack_from(data, end)[0] == crc", NO),
+    ): "unit/test_salvage.py",
+    Site(
+        *("what a table says of itself", "_format.table_reader", "TableReader.problems"),
+        *("said.meta(meta.number, meta.file_bytes, meta.footer_crc) != meta", NO),
+    ): "unit/test_table_reader.py",
+}
+UNHELD = {  # no test notices, though the names of these two seem to promise it
+    Site("the name of what was removed", "_engine.removal", "destroy", "storage.sync_parent(path)"): REMOVAL,
+    Site("one manifest after the other", "_engine.removal", "empty", "directory.sync()"): COPIES,
+    Site("what was removed stays away", "_engine.removal", "empty", "directory.sync()", place=1): REMOVAL,
+    Site(
+        *("of which table a block is", "_engine.repair", "_blocks_found"),
+        *("found.footer_crc not in (None, meta.footer_crc)", NO),
+    ): "unit/test_repair.py",
 }
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
@@ -435,18 +459,32 @@ def test_nothing_is_noticed_while_no_step_is_missing(suite):
             globals()[suite](case, reach)
 
 
-@pytest.mark.parametrize("site", BEYOND_CRASHES, ids=lambda site: site.name)
+UNHELD_YET = pytest.mark.xfail(strict=True, reason="a test of it is missing")
+
+
+@pytest.mark.parametrize(
+    "site",
+    [*BEYOND_CRASHES, *(pytest.param(site, marks=UNHELD_YET) for site in UNHELD)],
+    ids=lambda site: site.name,
+)
 def test_a_step_that_no_crash_needs_is_held_by_a_test_of_its_module(site, monkeypatch):
     monkeypatch.undo()  # long logs, as it expects them
     with removed(site):
         code = pytest.main(
-            ["-q", "-x", "--no-header", "-p", "no:cacheprovider", str(TESTS / "unit" / BEYOND_CRASHES[site])]
+            [
+                "-q",
+                "-x",
+                "--no-header",
+                "-p",
+                "no:cacheprovider",
+                str(TESTS / {**BEYOND_CRASHES, **UNHELD}[site]),
+            ]
         )
 
     assert pytest.ExitCode.TESTS_FAILED == code
 
 
-@pytest.mark.parametrize("site", [*SITES, *BEYOND_CRASHES], ids=lambda site: site.name)
+@pytest.mark.parametrize("site", [*SITES, *BEYOND_CRASHES, *UNHELD], ids=lambda site: site.name)
 def test_a_site_is_where_it_says(site):
     assert sites.changed_code(site) != sites.function(site).__code__
 
@@ -454,7 +492,7 @@ def test_a_site_is_where_it_says(site):
 @pytest.mark.parametrize("module", MODULES)
 def test_every_sync_truncation_and_checksum_is_a_site(module):
     """What fails here needs an entry in SITES, with the suite that notices when it is missing."""
-    assert {} == unnamed(module, SITES)
+    assert {} == unnamed(module, [*SITES, *BEYOND_CRASHES, *UNHELD])
 
 
 def unnamed(module, known):

@@ -306,7 +306,7 @@ def test_records_that_tables_hold_are_skipped(files):
         assert last_seq + 1 == files.recover().memtable.first_seq
 
 
-def test_a_log_torn_before_the_last_sequence_of_the_tables_puts_nothing_above_them(files):
+def test_a_log_torn_before_the_last_sequence_of_the_tables_puts_nothing_above(files):
     """Older values, which tables have newer ones for, would win otherwise."""
     files.put(1, 2, 3, 4)
     state = dataclasses.replace(files.manifest, number=9, next_number=10, last_seq=3)
