@@ -186,13 +186,6 @@ class Background:
             self._forget(job)
             job.steps.close()  # which unlinks what it has written, unless it is complete (rule 4)
 
-    def forget_outputs(self) -> None:
-        """Let complete jobs be done again under new names; their files are left to the next opening."""
-        for job in (self.flushing, self.compacting):
-            if job is not None and job.outputs is not None:
-                self._forget(job)
-        self._is_due = True
-
     def note(self, exc: error) -> None:
         """Remember what went wrong, and wait before trying again."""
         self.trouble = exc
@@ -201,7 +194,7 @@ class Background:
         self._retry_at = self._workshop.storage.monotonic() + pause
 
     def drop_all(self) -> None:
-        """Drop what is under way, before closing or clearing."""
+        """Drop what is under way: before closing or clearing, or because its files may lose their names."""
         self._drop(self.flushing)
         self._drop(self.compacting)
         self._is_due = True

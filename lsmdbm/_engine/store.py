@@ -385,7 +385,7 @@ class Store:
             self._ready = False  # the next write has to flush first
 
     def _fail(self, exc: FailedError) -> None:
-        self._failure = exc
+        self._failure = self._failure or exc  # what came first is why
         self._ready = False
 
     @contextmanager
@@ -510,7 +510,14 @@ class Store:
                 if seq is not None and self._wal.is_durable():
                     return
                 target = self._wal.target()
-            target.sync()
+            try:
+                target.sync()
+            except Exception:  # which is final
+                raise
+            except BaseException:
+                with self._lock:
+                    self._tree.background.drop_all()  # their files may have lost their names for good
+                raise
             with self._lock:
                 self._wal.note_durable(target, mark=seq is None)
 

@@ -223,7 +223,7 @@ class Tree:
             raise
         except BaseException:
             if self._installer.are_names_in_doubt:
-                self.background.forget_outputs()
+                self.background.drop_all()
                 self._wal.doubt_names()
             raise
         self._unlink([file_name(number, WAL) for number in self._wal.forget(last_seq)])

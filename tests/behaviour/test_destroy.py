@@ -11,6 +11,8 @@ import lsmdbm
 from lsmdbm._base.errors import ClosedError, LockedError, NotFoundError, error
 from lsmdbm._engine import removal
 from lsmdbm.database import open_on
+from support.crash_storage import MODES
+from support.engine import calls_since
 from support.ruins import PATH, build
 
 
@@ -198,3 +200,36 @@ def test_every_failing_call_is_told_and_a_second_try_ends_it(seed):
         if is_over:
             break
     assert failed > 15
+
+
+# What a crash brings back
+
+
+def test_what_was_destroyed_does_not_come_back(seed):
+    storage = build("everywhere", random.Random(f"{seed} gone")).storage()
+    removal.destroy(storage, PATH)
+
+    for mode in MODES:
+        assert "missing" == storage.crash(mode, random.Random(seed)).kind(PATH), mode
+
+
+def test_what_was_destroyed_beside_files_of_others_does_not_come_back(seed):
+    storage = build("everywhere", random.Random(f"{seed} gone")).storage()
+    storage.plant(f"{PATH}/notes", b"theirs")
+    assert ["notes"] == removal.destroy(storage, PATH)
+
+    for mode in MODES:
+        assert ["notes"] == [*storage.crash(mode, random.Random(seed)).contents(PATH)], mode
+
+
+def test_each_manifest_is_gone_for_good_before_the_next_one_goes(seed):
+    """A newer one that went first would leave an older state that opens."""
+    ruin = build("everywhere", random.Random(f"{seed} order"))
+    (newest,) = ruin.names("man")
+    storage = ruin.storage({"000001.man": b"older", "000002.man": b"old"})
+    start = storage.count
+    removal.destroy(storage, PATH)
+
+    calls = [call for call in calls_since(storage, start) if call.endswith(".man") or call == "sync db"]
+    removals = [f"unlink {name}" for name in ("000001.man", "000002.man", newest)]
+    assert [step for removal in removals for step in (removal, "sync db")] == calls[:6]

@@ -290,14 +290,20 @@ def test_a_clear_in_a_damaged_log_voids_the_tables(tmp_path):
         assert [b"d"] == list(db)
 
 
-def test_a_table_that_is_another_one_is_lost_not_mixed_in(tmp_path):
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_table_that_is_another_one_is_lost_not_mixed_in(tmp_path, is_damaged):
+    """Damaged, its blocks have to be looked for, and they verify: they are of a table of this number."""
     for name, value in (("db", "ours"), ("other", "theirs")):
         with lsmdbm.open(tmp_path / name, "n") as db:
             db["a"] = value
             db.flush()
     ours, theirs = (next((tmp_path / name).glob("*.sst")) for name in ("db", "other"))
     assert ours.name == theirs.name
-    ours.write_bytes(theirs.read_bytes())
+    data = theirs.read_bytes()
+    if is_damaged:
+        index = salvage.Footer.decode(data[-salvage.FOOTER_BYTES :]).index.offset
+        data = flip(data, 8 * (index + 1))
+    ours.write_bytes(data)
     report = lsmdbm.repair(tmp_path / "db", tmp_path / "saved")
 
     assert [(str(ours), b"a", b"a")] == [(loss.path, loss.low, loss.high) for loss in report.losses]

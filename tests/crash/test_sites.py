@@ -401,15 +401,13 @@ BEYOND_CRASHES = {
         *("what a table says of itself", "_format.table_reader", "TableReader.problems"),
         *("said.meta(meta.number, meta.file_bytes, meta.footer_crc) != meta", NO),
     ): "unit/test_table_reader.py",
-}
-UNHELD = {  # no test notices, though the names of these two seem to promise it
     Site("the name of what was removed", "_engine.removal", "destroy", "storage.sync_parent(path)"): REMOVAL,
-    Site("one manifest after the other", "_engine.removal", "empty", "directory.sync()"): COPIES,
+    Site("one manifest after the other", "_engine.removal", "empty", "directory.sync()"): REMOVAL,
     Site("what was removed stays away", "_engine.removal", "empty", "directory.sync()", place=1): REMOVAL,
     Site(
         *("of which table a block is", "_engine.repair", "_blocks_found"),
         *("found.footer_crc not in (None, meta.footer_crc)", NO),
-    ): "unit/test_repair.py",
+    ): "behaviour/test_repair.py::test_a_table_that_is_another_one_is_lost_not_mixed_in",
 }
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
@@ -459,14 +457,7 @@ def test_nothing_is_noticed_while_no_step_is_missing(suite):
             globals()[suite](case, reach)
 
 
-UNHELD_YET = pytest.mark.xfail(strict=True, reason="a test of it is missing")
-
-
-@pytest.mark.parametrize(
-    "site",
-    [*BEYOND_CRASHES, *(pytest.param(site, marks=UNHELD_YET) for site in UNHELD)],
-    ids=lambda site: site.name,
-)
+@pytest.mark.parametrize("site", BEYOND_CRASHES, ids=lambda site: site.name)
 def test_a_step_that_no_crash_needs_is_held_by_a_test_of_its_module(site, monkeypatch):
     monkeypatch.undo()  # long logs, as it expects them
     with removed(site):
@@ -477,14 +468,14 @@ def test_a_step_that_no_crash_needs_is_held_by_a_test_of_its_module(site, monkey
                 "--no-header",
                 "-p",
                 "no:cacheprovider",
-                str(TESTS / {**BEYOND_CRASHES, **UNHELD}[site]),
+                str(TESTS / BEYOND_CRASHES[site]),
             ]
         )
 
     assert pytest.ExitCode.TESTS_FAILED == code
 
 
-@pytest.mark.parametrize("site", [*SITES, *BEYOND_CRASHES, *UNHELD], ids=lambda site: site.name)
+@pytest.mark.parametrize("site", [*SITES, *BEYOND_CRASHES], ids=lambda site: site.name)
 def test_a_site_is_where_it_says(site):
     assert sites.changed_code(site) != sites.function(site).__code__
 
@@ -492,7 +483,7 @@ def test_a_site_is_where_it_says(site):
 @pytest.mark.parametrize("module", MODULES)
 def test_every_sync_truncation_and_checksum_is_a_site(module):
     """What fails here needs an entry in SITES, with the suite that notices when it is missing."""
-    assert {} == unnamed(module, [*SITES, *BEYOND_CRASHES, *UNHELD])
+    assert {} == unnamed(module, [*SITES, *BEYOND_CRASHES])
 
 
 def unnamed(module, known):

@@ -71,8 +71,7 @@ def faults(index: int, operation: str) -> Iterator[Fault]:
     if operation in SYNCS:
         kinds += [(kind, errno.EIO) for kind in ("clean", "late", "reverted", "partial")]
         kinds.append(("clean", errno.ENOSPC))
-        if operation != "sync":  # of the directory: a known gap, which test_fault_loops.py shows
-            kinds.append(("clean", errno.EINTR))
+        kinds.append(("clean", errno.EINTR))
     kinds += [("after", errno.EIO), ("after", errno.EINTR)]
     for kind, code in kinds:
         for is_sticky in (False, True):
