@@ -29,6 +29,11 @@ NEVER_FAIL = {"close", "has_lost_lock", "monotonic", "pid", "sleep", "start_thre
 CALLS = {
     name for kind in (File, Directory, Storage) for name in vars(kind) if not name.startswith("_")
 } - NEVER_FAIL
+NO_TRIAL = {  # function and call that no trial comes to
+    ("describe", "size"),  # for want of a manifest: repair() alone
+    ("describe", "pread"),
+    ("_write", "unlink"),  # of a manifest over 64 MiB
+}
 APART = {"backup", "check", "destination", "removal", "repair", "salvage"}  # which no open database needs
 SOURCES = sorted(
     path
@@ -75,9 +80,13 @@ def static_sites(paths):
     found = {}
     for path in paths:
         module = ".".join(("lsmdbm", *path.relative_to(PACKAGE).with_suffix("").parts))
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        tree = ast.parse(path.read_text("utf-8"))
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        inside = {id(node): function.name for function in functions for node in ast.walk(function)}
+        for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and node.attr in CALLS and owner(node) in OWNERS:
-                found[module, node.lineno, node.attr] = ast.unparse(node)
+                if (inside.get(id(node)), node.attr) not in NO_TRIAL:
+                    found[module, node.lineno, node.attr] = ast.unparse(node)
             elif isinstance(node, ast.Call) and ast.unparse(node.func) == "write_all":
                 found[module, node.lineno, "pwrite"] = ast.unparse(node)
     return found
@@ -178,7 +187,7 @@ class Loops:
 def test_every_call_may_fail_and_nothing_is_lost(seed, budget):
     with Budget("T5", **FIGURES, unit="faults") as reach:
         loops = Loops(reach)
-        for number, scenario in enumerate(SCENARIOS * (1 if budget == "small" else 8)):
+        for number, scenario in enumerate(SCENARIOS * (1 if budget == "small" else 4)):
             if loops.unseen:
                 name = f"T5 sites {seed}-{number}"
                 loops.strike_unseen(Trial(name, scenario, LEVELS[number % 4]), random.Random(name))

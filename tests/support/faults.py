@@ -551,7 +551,7 @@ class Trial:
                 return
             raise
         if self.is_lied_to and any(site.operation == "sync" for site in self.struck):
-            return  # a known gap, in docs/durability.md: the manifest may be lost, and the older state is back
+            return  # a known gap, see docs/durability.md: the manifest may be lost, the older state back
         floor = 0 if self.is_lied_to or self.is_name_in_doubt else self.powerless
         allowed = self.issued[floor:]
         assert found in allowed, f"{mode}: {mismatch(found, allowed)}"
