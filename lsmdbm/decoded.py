@@ -17,6 +17,7 @@ Thread safety: that of what they stand on.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from itertools import starmap
@@ -70,7 +71,33 @@ class Coding(Generic[V]):
         }
 
 
-class DecodedRange(SortedMapping[str, V]):
+class Findable(SortedMapping[str, V]):
+    """What follows from `_find`, the one look for a key and its decoded value."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _find(self, key: str) -> V | Missing: ...
+
+    def __getitem__(self, key: str) -> V:
+        value = self._find(key)
+        if value is MISSING:
+            raise KeyError(key)
+        return value
+
+    @overload
+    def get(self, key: str) -> V | None: ...
+
+    @overload
+    def get(self, key: str, default: V | T) -> V | T: ...
+
+    def get(self, key: str, default: object = None) -> object:
+        """Return the value of `key`, or the very object given as default."""
+        value = self._find(key)
+        return default if value is MISSING else value
+
+
+class DecodedRange(Findable[V]):
     """The entries of a mapping of decoded values with `start <= key < stop`, ascending or descending.
 
     Made by `range()` of a text view, of a shelf, or of another range; a read-only `Mapping` whose views are
@@ -119,23 +146,6 @@ class DecodedRange(SortedMapping[str, V]):
     def _find(self, key: str) -> V | Missing:
         value = self._range._look_up(self._coding.encode_key(key))
         return MISSING if value is None else self._coding.decode_value(value)
-
-    def __getitem__(self, key: str) -> V:
-        value = self._find(key)
-        if value is MISSING:
-            raise KeyError(key)
-        return value
-
-    @overload
-    def get(self, key: str) -> V | None: ...
-
-    @overload
-    def get(self, key: str, default: V | T) -> V | T: ...
-
-    def get(self, key: str, default: object = None) -> object:
-        """Return the value of `key`, or the very object given as default."""
-        value = self._find(key)
-        return default if value is MISSING else value
 
     def __contains__(self, key: object) -> bool:
         return self._coding.encode_key(key) in self._range
@@ -215,7 +225,7 @@ class _Stored(Protocol):
     def _writable(self) -> Any: ...
 
 
-class DecodedMapping(SortedMapping[str, V], MutableMapping[str, V]):
+class DecodedMapping(Findable[V], MutableMapping[str, V]):
     """A sorted mapping from str to decoded values; what it is called and who makes it, its subclasses say."""
 
     __slots__ = ()
@@ -241,12 +251,6 @@ class DecodedMapping(SortedMapping[str, V], MutableMapping[str, V]):
         data = self._db.get(self._key(key))
         return MISSING if data is None else self._coding.decode_value(data)
 
-    def __getitem__(self, key: str) -> V:
-        value = self._find(key)
-        if value is MISSING:
-            raise KeyError(key)
-        return value
-
     def __setitem__(self, key: str, value: V) -> None:
         name = self._key_to_write(key)  # before the value is encoded, which an assignment would do first
         self._db[name] = self._coding.encode_value(value)
@@ -257,17 +261,6 @@ class DecodedMapping(SortedMapping[str, V], MutableMapping[str, V]):
 
     def __contains__(self, key: object) -> bool:
         return self._key(key) in self._db
-
-    @overload
-    def get(self, key: str) -> V | None: ...
-
-    @overload
-    def get(self, key: str, default: V | T) -> V | T: ...
-
-    def get(self, key: str, default: object = None) -> object:
-        """Return the value of `key`, or the very object given as default."""
-        value = self._find(key)
-        return default if value is MISSING else value
 
     def setdefault(self, key: str, default: Any = None) -> V:
         """Return the value of `key`, which becomes `default` if there is none.  One atomic step."""
