@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # one handle a cycle is forgotten
 ]
 
-CYCLES = {"small": 12, "default": 80, "crash": 3000, "long": 100_000}
+CYCLES = {"small": 12, "default": 40, "crash": 3000, "long": 100_000}
 BETWEEN = 2  # cycles between two measurements, each of which collects all garbage
 WARM = 2  # measurements until caches, pools and interned things are there
 SLACK_BYTES = 48 << 10  # of traced memory, that one measurement may have above another

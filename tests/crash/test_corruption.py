@@ -6,6 +6,7 @@ behind the last promise of a log looks like: a torn tail.
 """
 
 import random
+import struct
 from contextlib import contextmanager
 
 import pytest
@@ -18,7 +19,7 @@ from support.budgets import Budget
 from support.specimens import PATH, at_random, specimens
 
 FLIPS = {"small": 400, "default": 8000, "crash": 200_000, "long": 5_000_000}
-OTHERS = {"small": 100, "default": 1000, "crash": 24_000, "long": 500_000}
+OTHERS = {"small": 100, "default": 500, "crash": 24_000, "long": 500_000}
 OPTIONS = {"memtable_bytes": 1 << 20, "cache_bytes": 1 << 20}
 WITH_LIVE_TABLES = ("levels", "compressed")  # in the others no table, or not each, is needed
 REMOVED = None
@@ -339,13 +340,17 @@ FAULTS = {  # what is left out: where it is, and what comes in its place
 }
 
 
+# A wrong result, or what damaged bytes do to code that relies on a check
+NOTICED = (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, struct.error)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_check_left_out_is_found(monkeypatch, fault, seed):
     owner, name, broken = FAULTS[fault]
     whole = specimens()
     monkeypatch.setattr(owner, name, broken)
     rng = random.Random(f"{seed} {fault}")
-    with pytest.raises(AssertionError), Budget("T7", **FLIPS, part="faults", unit="flips") as reach:
+    with pytest.raises(NOTICED), Budget("T7", **FLIPS, part="faults", unit="flips") as reach:
         reach.goal = 60_000
         for stride in (37, 7, 1):
             for specimen in whole:

@@ -16,7 +16,7 @@ from support.crash_storage import CrashStorage, Killed
 from support.sweep import STEPS, Sweep, finished
 from support.workload import LEVELS, MODES, Session, recover
 
-T3 = {"small": 400, "default": 3000, "crash": 310_000, "long": 10_000_000}
+T3 = {"small": 400, "default": 2000, "crash": 310_000, "long": 10_000_000}
 T4 = {"small": 100, "default": 800, "crash": 100_000, "long": 3_000_000}
 
 

@@ -28,7 +28,7 @@ from support.format import patched, u32, u64
 from support.fuzz import MEMORY_BYTES, MEMORY_FACTOR, Fuzz, Unsafe
 from support.specimens import specimens
 
-FILES = {"small": 200, "default": 5000, "crash": 50_000, "long": 5_000_000}
+FILES = {"small": 200, "default": 1500, "crash": 50_000, "long": 5_000_000}
 RUN = 2500  # databases that one process looks at
 TESTS = Path(__file__).parents[1]
 TABLE = "000005.sst"  # of the specimen "compressed"

@@ -20,7 +20,7 @@ from support.crash_storage import CrashStorage
 from support.model import Model
 
 PATH = "/db"
-FIGURES = {"small": 3000, "default": 24_000, "crash": 2_240_000, "long": 100_000_000}
+FIGURES = {"small": 3000, "default": 12_000, "crash": 2_240_000, "long": 100_000_000}
 LENGTHS = {"small": 500, "default": 2000, "crash": 7000, "long": 10_000}
 CONFIGURATIONS = {"small": 3, "default": 3, "crash": 8, "long": 8}
 

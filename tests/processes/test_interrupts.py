@@ -74,7 +74,7 @@ OPERATIONS = {
 DURABILITIES = ("none", "process", "interval", "full")
 CALLS = [(name, level) for name in OPERATIONS for level in DURABILITIES]
 OPCODES = {"small": 64, "default": 300, "crash": 100_000, "long": 1_000_000}
-MOMENTS = {"small": 160, "default": 1600, "crash": 20_000, "long": 200_000}
+MOMENTS = {"small": 160, "default": 800, "crash": 20_000, "long": 200_000}
 
 
 def opened(path, durability="process"):

@@ -39,13 +39,18 @@ class Site(NamedTuple):
     place: int = 0  # among the same texts in the function
 
 
+def unparsed(node: ast.AST) -> str:
+    """Return the text of a node, the same on every Python: 3.10 writes `lambda : x`."""
+    return ast.unparse(node).replace("lambda :", "lambda:")
+
+
 class _Swap(ast.NodeTransformer):
     def __init__(self, site: Site) -> None:
         self.site = site
         self.seen = 0
 
     def generic_visit(self, node: ast.AST) -> Any:
-        if not isinstance(node, (ast.stmt, ast.expr)) or ast.unparse(node) != self.site.text:
+        if not isinstance(node, (ast.stmt, ast.expr)) or unparsed(node) != self.site.text:
             return super().generic_visit(node)
         self.seen += 1
         if self.seen - 1 != self.site.place:
@@ -126,7 +131,7 @@ def steps(module: str) -> Counter[tuple[str, str]]:
 
 def steps_in(text: str) -> Iterator[str]:
     """Yield the steps in a piece of source."""
-    return (ast.unparse(node) for node in ast.walk(ast.parse(text)) if is_step(node))
+    return (unparsed(node) for node in ast.walk(ast.parse(text)) if is_step(node))
 
 
 def is_step(node: ast.AST) -> bool:
@@ -135,5 +140,5 @@ def is_step(node: ast.AST) -> bool:
         owner = ast.unparse(node.value).rpartition(".")[2]
         return node.attr in SYNCS or (node.attr == "sync" and owner in DIRECTORIES)
     if isinstance(node, ast.Compare):
-        return "crc" in ast.unparse(node).replace("CRC_BYTES", "")
+        return "crc" in unparsed(node).replace("CRC_BYTES", "")
     return False
