@@ -574,6 +574,7 @@ class Store:
             self._wal.note_durable(target, mark=True)
         if self._recovered is None or not self._recovered.is_unsettled:
             self._remember_count()
+        self._tables.collect()  # what a read, or the opening itself, needed when it was retired
 
     def _remember_count(self) -> None:
         try:
