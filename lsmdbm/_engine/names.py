@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 
 from lsmdbm._base.errors import error
-from lsmdbm._base.storage import Directory, File
+from lsmdbm._base.storage import Directory, File, Storage
 
 LOCK = "LOCK"
 WAL, TABLE, MANIFEST = "wal", "sst", "man"
@@ -50,6 +50,11 @@ def numbers(names: list[str], kind: str) -> list[int]:
     """Return the numbers of all files of one kind, ascending."""
     parsed = (parse(name) for name in names)
     return sorted(found[0] for found in parsed if found is not None and found[1] == kind)
+
+
+def lock_label(storage: Storage) -> bytes:
+    """Return what LOCK says of the process that has it; for messages alone."""
+    return f"pid {storage.pid()}\n".encode()
 
 
 class Counter:

@@ -17,13 +17,8 @@ from __future__ import annotations
 
 from lsmdbm._base.errors import LockedError, NotFoundError, error
 from lsmdbm._base.storage import Directory, File, Storage
-from lsmdbm._engine.names import LOCK, MANIFEST, file_name, numbers, parse
+from lsmdbm._engine.names import LOCK, MANIFEST, file_name, lock_label, numbers, parse
 from lsmdbm._format import manifest as manifests
-
-
-def lock_label(storage: Storage) -> bytes:
-    """Return what the writer lock says of this process."""
-    return f"pid {storage.pid()}\n".encode()
 
 
 def take_lock(storage: Storage, directory: Directory) -> File:

@@ -22,7 +22,7 @@ from lsmdbm._base.errors import LockedError, NotFoundError, error
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File, Storage, on_fork
 from lsmdbm._engine.install import Installer, synced
-from lsmdbm._engine.names import LOCK, MANIFEST, Counter, numbers, parse
+from lsmdbm._engine.names import LOCK, MANIFEST, Counter, lock_label, numbers, parse
 from lsmdbm._engine.reader import Reader
 from lsmdbm._engine.recovery import Recovered, recover
 from lsmdbm._engine.store import Store
@@ -131,7 +131,7 @@ def _try(
             _alive.add(reader)
             return Lease(key, reader), ""
         _refuse_foreign(directory, flag)
-        lock = directory.lock(LOCK, f"pid {storage.pid()}\n".encode())
+        lock = directory.lock(LOCK, lock_label(storage))
         if lock is None:
             return None, directory.peek(LOCK).decode("ascii", "replace").strip() or "another process"
         try:
