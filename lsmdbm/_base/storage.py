@@ -156,8 +156,12 @@ class Storage(Protocol):
     def urandom(self, length: int) -> bytes:
         """Return unpredictable bytes."""
 
-    def start_thread(self, name: str, work: Callable[[], None]) -> bool:
-        """Have `work` done by a thread that does not keep the process alive; False if there can be none."""
+    def start_thread(self, name: str, work: Callable[[], None]) -> Callable[[], None] | None:
+        """Have `work` done by a thread that does not keep the process alive.
+
+        Returns:
+            what waits for its end; None if there can be no thread.
+        """
 
 
 class _Named:  # rule 5
@@ -552,9 +556,10 @@ class OsStorage:
     def urandom(self, length: int) -> bytes:
         return os.urandom(length)
 
-    def start_thread(self, name: str, work: Callable[[], None]) -> bool:
+    def start_thread(self, name: str, work: Callable[[], None]) -> Callable[[], None] | None:
+        thread = threading.Thread(target=work, name=name, daemon=True)
         try:
-            threading.Thread(target=work, name=name, daemon=True).start()
+            thread.start()
         except RuntimeError:  # too many of them, or the interpreter is on its way out
-            return False
-        return True
+            return None
+        return thread.join

@@ -8,6 +8,7 @@ Rules
   3. Creating is finished by whoever comes next: a directory without tables, logs and a valid manifest
      is a database that is not born yet.
   4. In the child of a fork every store is dead.
+  5. When the program ends, no store waits any more for a thread that cannot go on.
 
 Thread safety: every function may be called from any thread.
 """
@@ -18,6 +19,7 @@ import threading
 import weakref
 from dataclasses import dataclass
 
+from lsmdbm._base.ending import EndingLock, Lock, on_exit
 from lsmdbm._base.errors import LockedError, NotFoundError, error
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File, Storage, on_fork
@@ -79,7 +81,7 @@ class _Shared:
 
 Key = tuple[Storage, tuple[int, int]]
 _registry: dict[Key, _Shared] = {}
-_registry_lock = threading.RLock()
+_registry_lock: Lock = threading.RLock()
 _alive: weakref.WeakSet[Store | Reader] = weakref.WeakSet()
 
 
@@ -268,4 +270,13 @@ def _after_fork() -> None:  # rule 4
         store.die()
 
 
+def _at_exit() -> None:  # rule 5
+    global _registry_lock
+    _registry_lock = EndingLock(_registry_lock)
+    for store in list(_alive):
+        if isinstance(store, Store):
+            store.expect_end()
+
+
 on_fork(_after_fork)
+on_exit(_at_exit)

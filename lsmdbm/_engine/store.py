@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from lsmdbm._base.chunk import Chunks
+from lsmdbm._base.ending import EndingLock, Lock
 from lsmdbm._base.errors import ClosedError, FailedError, error
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File, Storage
@@ -98,8 +99,8 @@ class Store:
         self._after_write = self._follow_up(options.durability)
 
     def _make_locks(self) -> None:
-        self._lock = threading.RLock()
-        self._sync_lock = threading.RLock()  # taken before the other one
+        self._lock: Lock = threading.RLock()
+        self._sync_lock: Lock = threading.RLock()  # taken before the other one
         self._owned: Callable[[], bool] = getattr(self._lock, "_is_owned")  # noqa: B009 - not in the stubs
         self._sync_owned: Callable[[], bool] = getattr(self._sync_lock, "_is_owned")  # noqa: B009
 
@@ -591,6 +592,12 @@ class Store:
         self._directory.close()
         self._lock_file.close()  # the lock goes last
         self._is_released = True
+
+    def expect_end(self) -> None:
+        """Be ready for an interpreter that stops threads in the middle of a write: this is its exit."""
+        if self._syncer is not None:
+            self._syncer.stop_and_wait()
+        self._lock, self._sync_lock = EndingLock(self._lock), EndingLock(self._sync_lock)
 
     def die(self) -> None:
         """Be of no use any more: this is the child of a fork.  Nothing is written and nothing unlocked."""

@@ -8,6 +8,7 @@ Rules
   2. It keeps the store alive only while it syncs.
   3. A write wakes it before it starts the interval: interrupted in between, the next write does it again.
   4. Where no thread can be started, the clock is looked at by writes alone.
+  5. It is not there any more when the interpreter stops its threads: it would take the locks along.
 
 Thread safety: `wake` and `stop` may be called from any thread, and from a signal handler or finalizer in the
 middle of another call: that is what a SimpleQueue allows and an Event does not.
@@ -43,18 +44,25 @@ class Syncer:
         self._sync_overdue = weakref.WeakMethod(sync_overdue)  # rule 2
         self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._is_started = self._is_stopped = False
+        self._join: Callable[[], None] | None = None
 
     def wake(self) -> None:
         """Say that an interval is about to begin."""
         if not self._is_started:
             self._is_started = True
-            self._storage.start_thread(NAME, self.run)  # rule 4
+            self._join = self._storage.start_thread(NAME, self.run)  # rule 4
         self._calls.put(None)
 
     def stop(self) -> None:
-        """End the thread, soon."""
-        self._is_stopped = True
+        """End the thread, soon; there will be no other."""
+        self._is_started = self._is_stopped = True
         self._calls.put(None)
+
+    def stop_and_wait(self) -> None:
+        """End the thread now, at most one sync later."""
+        self.stop()
+        if self._join is not None:
+            self._join()
 
     def run(self) -> None:
         """Be the thread."""

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = {  # lowest layer first; inside a layer, lowest module first
-    "lsmdbm._base.": "errors options chunk storage lru",
+    "lsmdbm._base.": "errors ending options chunk storage lru",
     "lsmdbm._format.": "coding columns records manifest bloom envelope block footer table_writer"
     " table_reader salvage",
     "lsmdbm._engine.": "names memtable merge version tables view count dead stats install wal picker jobs"

@@ -56,6 +56,11 @@ def check(name, path, level):
             assert [*range(first * 100_000, first * 100_000 + len(own))] == own
 
 
+def test_nobody_waits_for_a_thread_that_was_stopped(tmp_path):
+    path = os.fspath(tmp_path / "db")
+    assert b"  refused\n" == program("closed_beside_a_stopped_thread", path, "process").stderr
+
+
 def test_programs_end_quietly_and_keep_their_promise(tmp_path, seed, budget):
     rng = random.Random(f"{seed} shutdowns")
     chosen = rng.sample(CASES, min(COUNTS[budget], len(CASES)))

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from typing import Any
 
 import lsmdbm
+from lsmdbm._base import storage
+from support import endless
 from support.layers import TINY
 
 COUNT = 120
@@ -116,6 +118,22 @@ def generator_open(db: lsmdbm.Database) -> None:
     next(KEEP["generator"])
 
 
+def closed_beside_a_stopped_thread(db: lsmdbm.Database) -> None:
+    """A late close, while a daemon thread was stopped in the middle of a sync: nothing can be waited for."""
+
+    class Late:
+        def __del__(self) -> None:
+            try:
+                db.close()
+            except lsmdbm.FailedError:
+                os.write(2, b"  refused\n")
+
+    storage._data_sync = endless.sync
+    threading.Thread(target=db.sync, daemon=True).start()
+    endless.is_syncing.wait()
+    KEEP["late"] = Late()
+
+
 def finalizer_that_writes(db: lsmdbm.Database) -> None:
     """An object whose `__del__` writes when the interpreter takes its modules apart."""
 
@@ -176,6 +194,7 @@ ENDS: dict[str, tuple[Callable[[lsmdbm.Database], None], int]] = {
         (thread_that_outlives_main, 0),
         (iterator_open, 0),
         (generator_open, 0),
+        (closed_beside_a_stopped_thread, 0),
         (finalizer_that_writes, 0),
         (job_under_way, 0),
         (system_exit, 3),

@@ -34,7 +34,6 @@ class NoThreads:
 
     def start_thread(self, name, work):
         self.asked.append((name, work))
-        return False
 
 
 class Calls:
@@ -148,5 +147,38 @@ def test_a_system_without_threads_is_no_error(monkeypatch):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    assert not OsStorage().start_thread(NAME, lambda: None)
-    Syncer(OsStorage(), Store().sync_overdue, INTERVAL).wake()
+    assert OsStorage().start_thread(NAME, lambda: None) is None
+    syncer = Syncer(OsStorage(), Store().sync_overdue, INTERVAL)
+    syncer.wake()
+    syncer.stop_and_wait()
+
+
+def test_who_waits_for_its_end_waits_for_the_sync_under_way():
+    syncing, go_on = threading.Event(), threading.Event()
+
+    class Slow:
+        is_done = False
+
+        def sync_overdue(self):
+            syncing.set()
+            go_on.wait()
+            self.is_done = True
+
+    store = Slow()
+    syncer = Syncer(OsStorage(), store.sync_overdue, INTERVAL)
+    syncer.wake()
+    syncing.wait()
+    stopper = threading.Thread(target=syncer.stop_and_wait)
+    stopper.start()
+    assert stopper.is_alive()
+    go_on.set()
+    stopper.join()
+    assert store.is_done
+
+
+def test_once_stopped_it_starts_no_thread():
+    storage = NoThreads()
+    syncer = Syncer(storage, Store().sync_overdue, INTERVAL)
+    syncer.stop_and_wait()
+    syncer.wake()
+    assert [] == storage.asked
