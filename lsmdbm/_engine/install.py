@@ -5,7 +5,7 @@
     (3) create N.man, write it, sync it
     (4) sync the directory: COMMIT POINT, recovery finds the new state from here on
     (5) readers move to the new Version
-    (6) unlink all older manifests, sync the directory: the old state cannot come back
+    (6) sync the directory once more, unlink all older manifests, sync it: the old state cannot come back
     (7) unlink tables and logs that nobody needs                          by the store
 
 Rules
@@ -13,6 +13,8 @@ Rules
      disk: nothing it names is unlinked before a higher manifest has committed.
   2. A failed sync is never tried again: FailedError.  An error while writing the manifest, a full disk
      say, leaves everything as it was.
+  3. A system may tell of a sync that failed with the next one only.  So (4) is believed when a second
+     sync agrees; until then the older manifests are there, and an opening that finds them installs anew.
 
 Thread safety: under the lock of the store.  Spec: docs/durability.md, Install.
 """
@@ -98,7 +100,9 @@ class Installer:
     def forget_older(self) -> None:
         """Step (6), with every manifest below the current one."""
         older = [n for n in numbers(self._directory.listdir(), MANIFEST) if n < self.current.number]
+        if not older:
+            return
+        synced(self._directory.sync)  # rule 3
         for number in older:
             self._directory.unlink(file_name(number, MANIFEST))
-        if older:
-            synced(self._directory.sync)
+        synced(self._directory.sync)

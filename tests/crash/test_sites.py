@@ -109,6 +109,11 @@ def failing_syncs(case, reach):
     failing(case, reach, lambda fault, site: site.operation in ("fdatasync", "fsync", "sync"))
 
 
+def late_syncs(case, reach):
+    """T5, but only syncs of directories fail, and only the next one tells."""
+    failing(case, reach, lambda fault, site: site.operation == "sync" and fault.kind == "late")
+
+
 def interrupted_syncs(case, reach):
     """T5, but only syncs of logs fail, and at once a signal interrupts."""
     failing(case, reach, lambda fault, site: site.operation == "fdatasync" and fault.errno == errno.EINTR)
@@ -253,7 +258,10 @@ SYNC_SITES = {
     Site("names of tables: (2)", INSTALL, "Installer.install", SYNC): before_manifests,
     Site("bytes of manifests: (3)", INSTALL, "Installer._write", "synced(file.fsync)"): before_manifests,
     Site("the commit point: (4)", INSTALL, "Installer.install", SYNC, place=1): before_manifests,
-    Site("older manifests do not come back: (6)", INSTALL, "Installer.forget_older", SYNC): rot_after_crashes,
+    Site("and told twice: (6)", INSTALL, "Installer.forget_older", SYNC): late_syncs,
+    Site(
+        "older manifests do not come back: (6)", INSTALL, "Installer.forget_older", SYNC, place=1
+    ): rot_after_crashes,
     Site("the new directory", "_engine.sharing", "_start_empty", SYNC_PARENT.format("", "")): crashes,
     Site("or else later", STORE, "Store._begin", SYNC_PARENT.format("self._", "self._")): young,
     Site("sync()", STORE, "Store._sync", "target.sync()"): crashes,

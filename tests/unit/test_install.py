@@ -27,6 +27,7 @@ STEPS = [  # of the install of NEW over OLD
     "sync db",  # (4)
     "move over",  # (5)
     "listdir db",  # (6)
+    "sync db",
     "unlink 000001.man",
     "sync db",
 ]
@@ -151,8 +152,8 @@ def test_manifest_is_written_whole_by_short_writes(machine):
     assert 20 == machine.found("strict")
 
 
-FAILING = [(at, kind) for at in (0, 3, 4, 7) for kind in ("before", "clean", "reverted")]
-LATE = [(at, "late") for at in (0, 4)]  # the kernel tells the error at the next sync of the directory
+FAILING = [(at, kind) for at in (0, 3, 4, 6, 8) for kind in ("before", "clean", "reverted")]
+LATE = [(at, "late") for at in (0, 4, 6)]  # the kernel tells the error at the next sync of the directory
 
 
 @pytest.mark.parametrize(("at", "kind"), FAILING + LATE)
@@ -166,8 +167,17 @@ def test_a_failed_sync_is_final(machine, at, kind):
     assert isinstance(caught.value.__cause__, error)
 
 
+def test_a_commit_that_fails_late_is_seen_by_the_next_opening(machine):
+    """The older manifests are still there: what the newest one says may not be durable."""
+    machine.storage.fault(machine.start + COMMIT, errno.EIO, "late")
+    with pytest.raises(FailedError):
+        machine.install()
+
+    assert recover(machine.storage.directory(PATH, 0o666)).is_suspect
+
+
 def test_all_older_manifests_go_those_that_were_cut_off_too(machine):
-    for at in (2, 6):
+    for at in (2, 7):
         machine.storage.fault(machine.storage.count + at, errno.ENOSPC, "partial")
         with pytest.raises(error, match="No space"):
             machine.install()
@@ -178,7 +188,7 @@ def test_all_older_manifests_go_those_that_were_cut_off_too(machine):
 
 
 def test_older_manifests_that_cannot_be_unlinked_go_with_the_next_install(machine):
-    machine.storage.fault(machine.start + 6, errno.EIO)
+    machine.storage.fault(machine.start + 7, errno.EIO)
     with pytest.raises(error, match="Input/output"):
         machine.install()
     assert ["000001.man", "000002.man"] == names(machine.storage)
