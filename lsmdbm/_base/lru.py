@@ -67,13 +67,14 @@ class LRU(Generic[K, V]):
     def put(self, key: K, entry: V, cost: int) -> None:
         """Enter or replace an entry, then evict the oldest until the bounds hold again."""
         with self._lock:
-            self._drop(key)
+            if key in self._entries:
+                self._drop(key)
             if cost > self.max_cost:  # rule 1
                 return
             self._costs[key] = cost
             self._entries[key] = entry
             self.cost += cost
-            while self._entries and self._is_over():
+            while self.cost > self.max_cost or self._are_too_many():
                 self._evict()
 
     def discard(self, key: K) -> None:
@@ -91,17 +92,16 @@ class LRU(Generic[K, V]):
         """Forget everything."""
         self.shrink(0)
 
-    def _is_over(self) -> bool:
-        return self.cost > self.max_cost or (
-            self.max_count is not None and len(self._entries) > self.max_count
-        )
+    def _are_too_many(self) -> bool:
+        return self.max_count is not None and len(self._entries) > self.max_count
 
     def _evict(self) -> None:
         try:
             key, _ = self._entries.popitem(last=False)  # one C call: `get` reorders without the lock
-        except KeyError:  # rule 4: emptied since it was looked at
-            return
-        self._pay_back(key)
+        except KeyError:  # rule 4: the sum is off, or it was emptied since it was looked at
+            self._start_anew()
+        else:
+            self._pay_back(key)
 
     def _drop(self, key: K) -> None:
         if self._entries.pop(key, None) is not None:
@@ -110,5 +110,8 @@ class LRU(Generic[K, V]):
     def _pay_back(self, key: K) -> None:
         self.cost -= self._costs.pop(key, 0)
         if not self._entries:  # rule 4
-            self._costs.clear()
-            self.cost = 0
+            self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._costs.clear()
+        self.cost = 0

@@ -72,11 +72,14 @@ class View:
         if not metas:
             return None
         if len(metas) > 1:
-            hashed = hash_key(key)
+            hashed, counters = hash_key(key), self.tables.counters
             for meta in metas[:-1]:
-                value = self._reader(meta).get(key, hashed)
-                if value is not MISSING:
-                    return value
+                reader = self._reader(meta)
+                counters.filter_probes += 1
+                if reader.may_hold(hashed):
+                    value = reader.get(key, is_probable=True)
+                    if value is not MISSING:
+                        return value
         value = self._reader(metas[-1]).get(key)
         return None if value is MISSING else value
 

@@ -37,6 +37,7 @@ KEYS, TOMBSTONES = 1, 2  # On disk: never changes.
 
 _HEAD = Struct("<IB")
 _ENTRY = Struct("<BI")
+_PLAIN_HEAD = Struct("<IBBI")  # of a block without tombstones: one entry behind the count
 MAX_COUNT = (
     1 << 16
 )  # keys in a block: one key takes 50 bytes of memory beyond its own, and may compress to none
@@ -75,6 +76,23 @@ def decode_head(head: bytes, max_count: int | None = None) -> tuple[list[bytes],
     Raises:
         Malformed: the bytes are no head; keys out of order.
     """
+    count, data, tombstones = _parse_head(head)
+    if not 0 < count <= min(len(head), MAX_COUNT if max_count is None else max_count):
+        raise Malformed(f"block without keys, or of {count} keys")
+    keys = decode(data, count)
+    if len(head) > MAX_KEY_BYTES and max(map(len, keys)) > MAX_KEY_BYTES:
+        raise Malformed("key over the limit")
+    if keys != sorted(keys):  # rule 3
+        raise Malformed("keys are not ascending")
+    return keys, decode_positions(tombstones, count)
+
+
+def _parse_head(head: bytes) -> tuple[int, bytes, bytes]:
+    """Return the number of keys, their column, and the positions of the tombstones, b"" if there are none."""
+    if len(head) >= _PLAIN_HEAD.size:
+        count, columns, column, length = _PLAIN_HEAD.unpack_from(head)
+        if columns == 1 and column == KEYS and _PLAIN_HEAD.size + length == len(head):
+            return count, head[_PLAIN_HEAD.size :], b""
     cursor = Cursor(head)
     count, columns = cursor.unpack(_HEAD)
     directory = [cursor.unpack(_ENTRY) for _ in range(columns)]
@@ -82,18 +100,9 @@ def decode_head(head: bytes, max_count: int | None = None) -> tuple[list[bytes],
     cursor.finish()
     if not data.keys() <= {KEYS, TOMBSTONES}:  # rule 2
         raise Unsupported(f"block has columns {sorted(data)}; this version knows {KEYS} and {TOMBSTONES}")
-    if (
-        len(data) != columns
-        or KEYS not in data
-        or not 0 < count <= min(len(head), MAX_COUNT if max_count is None else max_count)
-    ):
-        raise Malformed(f"block without keys, of {count} keys, or with a column twice")
-    keys = decode(data[KEYS], count)
-    if len(head) > MAX_KEY_BYTES and max(map(len, keys)) > MAX_KEY_BYTES:
-        raise Malformed("key over the limit")
-    if keys != sorted(keys):  # rule 3
-        raise Malformed("keys are not ascending")
-    return keys, decode_positions(data.get(TOMBSTONES, b""), count)
+    if len(data) != columns or KEYS not in data:
+        raise Malformed("block without keys, or with a column twice")
+    return count, data[KEYS], data.get(TOMBSTONES, b"")
 
 
 def head_bytes(data: bytes, offset: int) -> int | None:

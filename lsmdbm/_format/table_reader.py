@@ -26,7 +26,7 @@ from lsmdbm._base.lru import LRU
 from lsmdbm._base.storage import File
 from lsmdbm._format import envelope
 from lsmdbm._format.block import Block, decode_head, key_chunk
-from lsmdbm._format.bloom import Bloom
+from lsmdbm._format.bloom import Bloom, hash_key
 from lsmdbm._format.coding import Malformed, Unsupported, file_seed
 from lsmdbm._format.columns import Column
 from lsmdbm._format.footer import (
@@ -79,6 +79,9 @@ class TableReader:
         cache: the block cache, shared by all tables.
         counters: shared by all tables.
 
+    Attributes:
+        may_hold: returns False only if the key with this `hash_key` is certainly not here; counts nothing.
+
     Raises:
         CorruptionError: size, footer, index, filter or metadata are not what they must be.
         error: the table is of a newer format.
@@ -127,6 +130,7 @@ class TableReader:
         bloom, index, metadata = footer.filter, footer.index, footer.metadata
         with _decoding(self._file, start):
             self._filter = Bloom(part(bloom.offset, bloom.stored, bloom.raw))
+            self.may_hold = self._filter.may_hold
         with _decoding(self._file, index.offset):
             head = part(index.offset, index.head_stored, index.head_raw)
             self._separators, deleted = decode_head(head, (start - HEADER_BYTES) // LEAST_BLOCK_BYTES)
@@ -148,28 +152,24 @@ class TableReader:
         """Return the separator of each block: its keys are not above it, and above the one before."""
         return self._separators
 
-    def get(self, key: bytes, hashed: int | None = None) -> bytes | None | Missing:
+    def get(self, key: bytes, *, is_probable: bool = False) -> bytes | None | Missing:
         """Return the value of `key`, None if it is deleted here, MISSING if it is not here.
 
         O(log n) in memory, and one read if the block is not cached.
 
         Args:
-            hashed: `hash_key(key)`, if the key is probably not in this table: then the filter is asked first.
+            is_probable: whether `may_hold` was asked, and counted, already.
         """
         counters = self._counters
-        if hashed is not None:
-            counters.filter_probes += 1
-            if not self._filter.may_hold(hashed):
-                return MISSING
         index = bisect_left(self._separators, key)
         if index == len(self._separators):
             return MISSING
         block = self._cache.get(self._first_id + index)  # rule 2
         if block is not None:
             return block.get(key)
-        if hashed is None:
+        if not is_probable:
             counters.filter_probes += 1
-            if not self._filter.may_contain(key):
+            if not self.may_hold(hash_key(key)):
                 return MISSING
         found = self._load(index).get(key)
         counters.blocks_read += 1

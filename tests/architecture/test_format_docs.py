@@ -182,6 +182,7 @@ MADE_OF_OTHERS = {  # a Struct that serves several fields at once: those it is m
     "records._PUT": codes(records._RECORD)[1:] + codes(records._PUT_PAYLOAD),
     "records._DELETE": codes(records._RECORD)[1:] + codes("B"),
     "coding.U64": codes("Q"),
+    "block._PLAIN_HEAD": codes(block._HEAD) + codes(block._ENTRY),
     "footer._HEADER": EXPECTED_FIELDS["table-header"][:-1],
     "records._HEADER": EXPECTED_FIELDS["log-header"][:-1],
     "footer._FOOTER": EXPECTED_FIELDS["footer"][:-2],
