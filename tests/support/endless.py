@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import lsmdbm
+
 is_syncing = threading.Event()
 
 
@@ -11,3 +13,9 @@ def sync(descriptor: int) -> None:
     """Stand in for os.fdatasync."""
     is_syncing.set()
     threading.Event().wait()
+
+
+def put_and_sync(db: lsmdbm.Database) -> None:
+    """Have something to sync at every level."""
+    db[b"900000"] = b"900000"
+    db.sync()

@@ -129,7 +129,7 @@ def closed_beside_a_stopped_thread(db: lsmdbm.Database) -> None:
                 os.write(2, b"  refused\n")
 
     storage._data_sync = endless.sync
-    threading.Thread(target=db.sync, daemon=True).start()
+    threading.Thread(target=endless.put_and_sync, args=(db,), daemon=True).start()
     endless.is_syncing.wait()
     KEEP["late"] = Late()
 
