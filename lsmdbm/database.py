@@ -11,7 +11,7 @@ Thread safety: a handle may be used from any thread.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, NoReturn, TypeVar, cast, overload
 
 from lsmdbm._base.chunk import MAX_KEY_BYTES, MAX_VALUE_BYTES, Chunks
@@ -27,6 +27,7 @@ from lsmdbm.coercion import Data, key_bytes, lookup_bytes, pairs_of, parse_flag,
 from lsmdbm.ranges import Flows, Range, RangeItems, RangeValues, narrowed, same_entries
 from lsmdbm.text import Codec, Text, text_coding
 
+K = TypeVar("K", bound=Data)
 T = TypeVar("T")
 
 UPDATE_ENTRIES, UPDATE_BYTES = 1000, 256 << 10  # what update() gathers into one record of the log
@@ -146,6 +147,23 @@ class Database(MutableMapping[bytes, bytes]):
         """Return the value of `key`, or the very object given as default."""
         value = self._store.get(key if type(key) is bytes else lookup_bytes(key))
         return default if value is None else value
+
+    def get_many(self, keys: Iterable[K]) -> dict[K, bytes]:
+        """Return the values of many keys, all of one moment, in the order of the keys.
+
+        Keys that are not there are left out.  Looks them up in sorted order, which reads each block once:
+        the quicker, the closer together the keys are.  Takes memory for all keys and values.
+
+        >>> import lsmdbm
+        >>> with lsmdbm.open("colours", "n") as db:
+        ...     db.update({"apple": "red", "banana": "yellow"})
+        ...     db.get_many(["banana", "cherry", "apple"])
+        {'banana': b'yellow', 'apple': b'red'}
+        """
+        get_many = self._store.get_many
+        named = {key: lookup_bytes(key) for key in keys}
+        found = get_many(list(named.values()))
+        return {key: found[raw] for key, raw in named.items() if raw in found}
 
     def setdefault(self, key: Data, default: Data = b"") -> bytes:
         """Return the value of `key`, which becomes `default` if there is none.  One atomic step."""

@@ -195,6 +195,8 @@ class _Stored(Protocol):
 
     def get(self, key: bytes) -> bytes | None: ...
 
+    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]: ...
+
     def setdefault(self, key: bytes, default: Data) -> bytes: ...
 
     def pop(self, key: bytes, default: Any) -> Any: ...
@@ -302,6 +304,13 @@ class DecodedMapping(Findable[V], MutableMapping[str, V]):
         return value if taken == data else self._coding.decode_value(taken)
 
     # -- many at once -------------------------------------------------------------------------------
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, V]:
+        """Return the values of those keys that are there, all of one moment; see `Database.get_many`."""
+        self._db._check_open()
+        named = {key: self._coding.encode_key(key) for key in keys}
+        found = self._db.get_many(list(named.values()))
+        return {key: self._coding.decode_value(found[raw]) for key, raw in named.items() if raw in found}
 
     def update(self, other: Any = (), /, **more: V) -> None:
         """Set many keys, from a mapping, an iterable of pairs, or keywords.

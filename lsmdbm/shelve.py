@@ -16,6 +16,7 @@ Thread safety: that of the database; with writeback, one thread at a time.
 
 from __future__ import annotations
 
+import builtins
 import pickle
 import shelve
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
@@ -146,6 +147,13 @@ class Shelf(DecodedMapping[V], shelve.Shelf[V]):  # type: ignore[misc]  # their 
         return MISSING if taken is None else held
 
     # -- many at once -------------------------------------------------------------------------------
+
+    def get_many(self, keys: Iterable[str]) -> builtins.dict[str, V]:
+        """Return the values of those keys that are there; see `Database.get_many`."""
+        if not self.writeback:
+            return super().get_many(keys)
+        found = ((key, self._find(key)) for key in keys)  # rule 3
+        return {key: value for key, value in found if value is not MISSING}
 
     def _encoded(self, pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[bytes, Data]]:
         for key, value in pairs:

@@ -14,6 +14,7 @@ Thread safety: every method may be called from any thread; `refresh` replaces th
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import cast
 
 from lsmdbm._base.chunk import Chunks
@@ -108,6 +109,11 @@ class Reader:
     def get(self, key: bytes) -> bytes | None:
         """Return the value of `key`, None if there is none."""
         return self.view.get(key)
+
+    def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return the values of those keys that have one."""
+        view = self.pin()
+        return view.get_many(keys, view.recent(keys))
 
     def pin(self) -> View:
         """Return the view of this moment."""

@@ -115,6 +115,14 @@ class Store:
         """Return the value of `key`, None if there is none."""
         return self._tree.view.get(key)
 
+    def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return the values of those keys that have one, as of now."""
+        with self._exclusive():
+            self._prepare_read()
+            view = self._tree.view
+            recent = view.recent(keys)
+        return view.get_many(keys, recent)
+
     def refresh(self) -> None:
         """Do nothing: reads see the newest state."""
         self._check_open()

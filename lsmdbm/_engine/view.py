@@ -13,7 +13,7 @@ Thread safety: immutable but for the active memtable, of which `get` only looks 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NoReturn
 
 from lsmdbm._base.chunk import MISSING, Chunks
@@ -66,6 +66,29 @@ class View:
             if value is not MISSING:
                 return value
         return self._get_from_tables(key)
+
+    def recent(self, keys: Iterable[bytes]) -> dict[bytes, bytes | None]:
+        """Return what the memtables say of some keys; those of which they say nothing are left out."""
+        found: dict[bytes, bytes | None] = {}
+        for memtable in reversed((self.active, *self.sealed)):
+            entries = memtable.entries
+            found.update((key, entries[key]) for key in keys if key in entries)
+        return found
+
+    def get_many(self, keys: Iterable[bytes], recent: Mapping[bytes, bytes | None]) -> dict[bytes, bytes]:
+        """Return the values of those keys that have one.
+
+        In key order, so that each block is read once, however small the cache is.
+
+        Args:
+            recent: what `recent` says of the keys, at the moment that counts.
+        """
+        found = {key: value for key, value in recent.items() if value is not None}
+        for key in sorted({key for key in keys if key not in recent}):
+            value = self._get_from_tables(key)
+            if value is not None:
+                found[key] = value
+        return found
 
     def _get_from_tables(self, key: bytes) -> bytes | None:
         metas = self.version.candidates(key)

@@ -48,6 +48,39 @@ def test_results_are_bytes_whatever_was_given(db, key, value):
     assert {bytes} == {type(result) for result in results}
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_many_keys_at_once_are_what_single_gets_find(shape, seed):
+    rng = random.Random(f"{seed} {shape} many")
+    with shaped(shape, rng) as (db, model):
+        keys = rng.sample([*KEYS, b"", b"missing", b"\xff" * 9], len(KEYS) + 3)
+        expected = [(key, value) for key in keys if (value := db.get(key)) is not None]
+
+        assert 0 < len(expected) < len(keys)
+        assert expected == list(db.get_many(keys + keys).items())
+
+
+def test_many_keys_keep_the_type_they_were_asked_by(abc):
+    assert {"a": b"1", b"b": b"2"} == abc.get_many(iter(["a", "missing", b"b"]))
+    assert {} == abc.get_many([])
+    with pytest.raises(TypeError, match="key must be str or bytes-like, not int"):
+        abc.get_many(["a", 1])
+
+
+def test_many_keys_are_of_one_moment(db, monkeypatch):
+    """What is written while tables are read is not seen, though another key of the same call is in memory."""
+    db.update({"in table": "1", "in both": "1"})
+    db.flush()
+    db["in both"] = "2"
+    look = View.get_many
+
+    def write_before(self, keys, recent):
+        db.update({"in table": "3", "in both": "3"})
+        return look(self, keys, recent)
+
+    monkeypatch.setattr(View, "get_many", write_before)
+    assert {"in table": b"1", "in both": b"2"} == db.get_many(["in table", "in both"])
+
+
 def test_what_changes_after_it_was_stored_does_not_change_what_is_stored(db):
     key, value = bytearray(b"key"), bytearray(b"value")
     db[key] = value

@@ -409,3 +409,16 @@ def test_the_module_stands_where_the_stdlibs_stood(path):
         assert {"task": 1} == shelf["entries"]
     assert issubclass(shelve.Shelf, stdlib.Shelf)
     assert {"Shelf", "ShelveError", "open", "open_shelf"} == set(shelve.__all__)
+
+
+@pytest.mark.parametrize("writeback", [False, True])
+def test_many_objects_at_once_are_those_that_single_keys_give(writeback):
+    with make(CrashStorage(), writeback=writeback) as shelf:
+        shelf["list"] = [1]
+        shelf["list"].append(2)
+
+        assert {"list": [1, 2] if writeback else [1]} == shelf.get_many(["list", "missing"])
+        with pytest.raises(TypeError, match="key must be str"):
+            shelf.get_many([b"list"])
+    with pytest.raises(ValueError, match="closed"):
+        shelf.get_many(["list"])

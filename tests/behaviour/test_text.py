@@ -86,6 +86,13 @@ def test_both_views_of_a_database_show_the_same_entries(db, text):
     assert isinstance(text.range(), lsmdbm.DecodedRange)
 
 
+def test_many_keys_at_once_are_decoded(db):
+    text = db.text(json)
+    text.update({"a": [1], "b": None, "\u20ac": "x"})
+
+    assert {"\u20ac": "x", "b": None} == text.get_many(["\u20ac", "missing", "b"])
+
+
 def test_without_a_codec_values_are_bytes_as_in_the_database(db):
     raw = db.text()
     for value in ("caf\u00e9", b"caf\xc3\xa9", bytearray(b"caf\xc3\xa9"), memoryview(b"caf\xc3\xa9")):
