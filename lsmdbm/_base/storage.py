@@ -24,9 +24,12 @@ import stat
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lsmdbm._base.errors import NotFoundError, error
+
+if TYPE_CHECKING:
+    from lsmdbm._base.process import Process
 
 try:
     import fcntl
@@ -161,6 +164,13 @@ class Storage(Protocol):
 
         Returns:
             what waits for its end; None if there can be no thread.
+        """
+
+    def start_process(self, module: str) -> Process | None:
+        """Have `main()` of a module run by a process that sees the same files.
+
+        Returns:
+            the process; None if there can be none.
         """
 
 
@@ -487,6 +497,11 @@ def path_text(file: object) -> str:
     return path
 
 
+def absolute(path: str) -> str:
+    """Return a path that means the same wherever the current directory is."""
+    return os.path.abspath(path)
+
+
 def parent_of(path: str) -> str:
     """Return the absolute path of the directory that holds `path`."""
     return os.path.dirname(os.path.abspath(path))
@@ -563,3 +578,8 @@ class OsStorage:
         except RuntimeError:  # too many of them, or the interpreter is on its way out
             return None
         return thread.join
+
+    def start_process(self, module: str) -> Process | None:
+        from lsmdbm._base import process  # here: what it imports takes long, and few programs need it
+
+        return process.start(module)

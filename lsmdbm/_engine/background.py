@@ -7,7 +7,9 @@ Rules
      is bounded, and no write waits for a whole flush.
   3. What fails is dropped with its outputs, remembered as `trouble`, and tried again after a pause.  It
      never fails the write that advanced it.
-  4. A job whose outputs are complete stays until they are installed, however often that is interrupted:
+  4. A compaction that another process does is not waited for, unless level 0 is twice as long as it
+     should be.  From then on writers wait for what they owe (rule 2).
+  5. A job whose outputs are complete stays until they are installed, however often that is interrupted:
      a manifest that names them may have reached the disk.
 
 Thread safety: under the lock of the store.
@@ -20,12 +22,14 @@ from dataclasses import dataclass
 
 from lsmdbm._base.errors import FailedError, error
 from lsmdbm._engine.count import Survey
-from lsmdbm._engine.jobs import Steps, Workshop, after, compact, flush
+from lsmdbm._engine.delegate import Delegate
+from lsmdbm._engine.jobs import NO_NEWS, Steps, Workshop, after, compact, flush
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.picker import Plan, pick, pick_everything
 from lsmdbm._engine.version import Version
 from lsmdbm._format.manifest import TableMeta
 
+PATIENCE = 2.0  # by how much level 0 may exceed its measure before anybody waits for another process
 RUNWAY = 4  # memtables within which a compaction should be done
 PAUSES = (0.0, 0.1, 1.0, 10.0)  # seconds before a job is tried again, after no, one, two and more failures
 
@@ -66,6 +70,7 @@ class Background:
         self._is_due = True  # whether picking may find something
         self._failures = 0
         self._retry_at = 0.0
+        self._delegate = Delegate(workshop) if workshop.options.background == "process" else None
         self.flushing: Job | None = None
         self.compacting: Job | None = None
         self.trouble: error | None = None
@@ -95,7 +100,12 @@ class Background:
 
     def _begin(self, plan: Plan) -> None:
         total = sum(meta.raw_bytes for meta in plan.inputs)
-        self.compacting = Job(compact(plan, self._version(), self._workshop), total, plan=plan)
+        delegate, version = self._delegate, self._version()
+        if delegate is not None and delegate.takes(total):
+            steps = delegate.compact(plan, version)
+        else:
+            steps = compact(plan, version, self._workshop)
+        self.compacting = Job(steps, total, plan=plan)
 
     def _plan_next(self) -> None:
         """Begin the most urgent compaction.  Moves, which write no table, are done on the way."""
@@ -124,7 +134,8 @@ class Background:
                 self.work(self.flushing, int(left * min(1.0, written_bytes / max(1, runway))))
             self._plan_next()
             if self.compacting is not None:
-                self.work(self.compacting, int(written_bytes * self._pace(self.compacting)))
+                owed = int(written_bytes * self._pace(self.compacting))
+                self.work(self.compacting, owed, waits=self._pressure() >= PATIENCE)
         except FailedError:
             raise
         except error as exc:
@@ -139,20 +150,31 @@ class Background:
 
     def _pace(self, job: Job) -> float:
         """Return how many bytes of a compaction one written byte owes."""
-        limits = self._workshop.limits
-        pressure = max(1.0, len(self._version().level(0)) / limits.level0_tables)
+        pressure = max(1.0, self._pressure())
         return pressure * max(1.0, job.total_bytes / (RUNWAY * self._workshop.options.memtable_bytes))
 
-    def work(self, job: Job, budget_bytes: int | None = None) -> None:
+    def _pressure(self) -> float:
+        """Return how much of its measure level 0 fills."""
+        return len(self._version().level(0)) / self._workshop.limits.level0_tables
+
+    def work(self, job: Job, budget_bytes: int | None = None, *, waits: bool = True) -> None:
         """Advance a job by so many bytes, at least by one step; to its end without a budget.
+
+        Args:
+            waits: for another process too, if that one does the job.
 
         Raises:
             error: it failed and was dropped.
         """
         goal = None if budget_bytes is None else job.done_bytes + budget_bytes
+        if self._delegate is not None:
+            self._delegate.waits = waits
         try:
             while job.outputs is None:
-                job.done_bytes += next(job.steps)
+                done = next(job.steps)
+                if done == NO_NEWS:
+                    return
+                job.done_bytes += done
                 if goal is not None and job.done_bytes >= goal:
                     return
         except StopIteration as end:
@@ -184,7 +206,7 @@ class Background:
     def _drop(self, job: Job | None) -> None:
         if job is not None:
             self._forget(job)
-            job.steps.close()  # which unlinks what it has written, unless it is complete (rule 4)
+            job.steps.close()  # which unlinks what it has written, unless it is complete (rule 5)
 
     def note(self, exc: error) -> None:
         """Remember what went wrong, and wait before trying again."""
@@ -198,3 +220,18 @@ class Background:
         self._drop(self.flushing)
         self._drop(self.compacting)
         self._is_due = True
+
+    @property
+    def delegated(self) -> int:
+        """How many compactions another process has done."""
+        return 0 if self._delegate is None else self._delegate.done
+
+    def end(self) -> None:
+        """End the other process, if there is one; in the child of a fork, let go of it."""
+        if self._delegate is not None:
+            self._delegate.end()
+
+    def expect_end(self) -> None:
+        """End the other process, whatever is under way, and start no other one.  Needs no lock."""
+        if self._delegate is not None:
+            self._delegate.expect_end()

@@ -1,7 +1,8 @@
 """Jobs: flush and compaction as generators, one bounded step per next().
 
 A step yields how many bytes of log or of blocks it has worked off, or what its work is worth in such
-bytes; the result is what to install.
+bytes; the result is what to install.  Where somebody else does the work, and nothing was heard of it, the
+step yields NO_NEWS.
 
 Rules
   1. A job reads immutable things and writes new files.  It installs nothing and unlinks nothing but its
@@ -36,6 +37,8 @@ SPAN_BLOCKS = 16  # blocks that are read, or passed through, together
 ENTRY_BYTES = 13  # for which an entry counts at least in the length of a table: until the table is cut, its
 # writer holds four times as much in memory for each entry, however well they compress
 FILTER_SHARE = 4  # to enter a key into the filter costs about a fourth of merging it
+
+NO_NEWS = -1  # instead of bytes: to ask again at once would be waiting
 
 Steps = Generator[int, None, list[TableMeta]]
 

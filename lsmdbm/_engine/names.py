@@ -63,13 +63,17 @@ class Counter:
     Args:
         next_number: the first of them.
         make_room: gives descriptors back, as far as that is possible; called when there are too few.
+        stop: no number is as high.
     """
 
-    __slots__ = ("_make_room", "next_number")
+    __slots__ = ("_make_room", "_stop", "next_number")
 
-    def __init__(self, next_number: int, make_room: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, next_number: int, make_room: Callable[[], None] = lambda: None, stop: int = MAX_NUMBER
+    ) -> None:
         self.next_number = next_number
         self._make_room = make_room
+        self._stop = stop  # by default, a manifest has to name a still higher one
 
     def take(self) -> int:
         """Return a number that no file has had.
@@ -77,11 +81,19 @@ class Counter:
         Raises:
             error: none is left: the directory holds a file with the highest of all.
         """
-        number = self.next_number
-        if number >= MAX_NUMBER:  # a manifest has to name a still higher one
-            raise error(f"no file number is left below {MAX_NUMBER}")
-        self.next_number = number + 1
-        return number
+        return self.reserve(1)[0]
+
+    def reserve(self, count: int) -> range:
+        """Return so many numbers that no file has had, for files that another process creates.
+
+        Raises:
+            error: there are not so many.
+        """
+        first = self.next_number
+        if first + count > self._stop:
+            raise error(f"no file number is left below {self._stop}")
+        self.next_number = first + count
+        return range(first, first + count)
 
     def create(self, directory: Directory, kind: str) -> tuple[int, File]:
         """Create the next file of a kind."""

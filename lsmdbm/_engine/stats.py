@@ -42,6 +42,7 @@ class Stats:
     flushes: int
     compactions: int
     moves: int  # compactions that rewrote nothing
+    delegated: int  # compactions that another process did
     cache_bytes: int
     cache_hit_rate: float | None
     filter_probes: int
@@ -81,11 +82,14 @@ class Stats:
 class Totals:
     """What a store counts as it goes."""
 
-    __slots__ = ("compacted_bytes", "compactions", "flushed_bytes", "flushes", "moves", "written_bytes")
+    __slots__ = (
+        *("compacted_bytes", "compactions", "delegated", "flushed_bytes", "flushes"),
+        *("moves", "written_bytes"),
+    )
 
     def __init__(self) -> None:
         self.compacted_bytes = self.compactions = self.flushed_bytes = self.flushes = 0
-        self.moves = self.written_bytes = 0
+        self.moves = self.delegated = self.written_bytes = 0
 
 
 def gather(view: View, log_files: int, totals: Totals, trouble: BaseException | None) -> Stats:
@@ -105,6 +109,7 @@ def gather(view: View, log_files: int, totals: Totals, trouble: BaseException | 
         flushes=totals.flushes,
         compactions=totals.compactions,
         moves=totals.moves,
+        delegated=totals.delegated,
         cache_bytes=blocks.cost,
         cache_hit_rate=blocks.hits / asked if asked else None,
         filter_probes=counters.filter_probes,

@@ -594,6 +594,7 @@ class Store:
     def _release(self) -> None:
         if self._syncer is not None:
             self._syncer.stop()
+        self._tree.background.end()
         self._tree.let_go(*self._why_closed)
         self._wal.close()
         self._tables.close()
@@ -605,6 +606,7 @@ class Store:
         """Be ready for an interpreter that stops threads in the middle of a write: this is its exit."""
         if self._syncer is not None:
             self._syncer.stop_and_wait()
+        self._tree.background.expect_end()
         self._lock, self._sync_lock = EndingLock(self._lock), EndingLock(self._sync_lock)
 
     def die(self) -> None:

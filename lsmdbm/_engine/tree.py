@@ -263,5 +263,6 @@ class Tree:
     def stats(self, failure: BaseException | None) -> Stats:
         """Return the figures of this moment."""
         self._totals.written_bytes = self._wal.written_bytes
+        self._totals.delegated = self.background.delegated
         trouble = failure or self.background.trouble
         return gather(self.view, self._wal.log_count(), self._totals, trouble)

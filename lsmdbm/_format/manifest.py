@@ -86,7 +86,7 @@ class Manifest:
 
 def encode(manifest: Manifest) -> bytes:
     """Return the file that holds `manifest`.  O(tables)."""
-    shape, count = manifest.shape, manifest.live_count
+    count = manifest.live_count
     is_possible = count is not None and 0 <= count <= MAX_NUMBER  # no other one would be read back
     parts = [
         _FIXED.pack(
@@ -94,22 +94,28 @@ def encode(manifest: Manifest) -> bytes:
             *(manifest.number, manifest.next_number, manifest.last_seq, manifest.min_wal),
             count if is_possible else UNKNOWN_COUNT,
         ),
-        _SHAPE.pack(
-            shape["block_bytes"],
-            COMPRESSIONS.index(shape["compression"]),
-            shape["compression_level"],
-            shape["bloom_bits_per_key"],
-            COMPACTIONS.index(str(shape["compaction"])),
-        ),
+        encode_shape(manifest.shape),
         U32.pack(sum(map(len, manifest.levels))),
     ]
-    parts += [_encode_table(level, meta) for level, metas in enumerate(manifest.levels) for meta in metas]
+    parts += [encode_table(level, meta) for level, metas in enumerate(manifest.levels) for meta in metas]
     body = b"".join(parts)
     body += U64.pack(len(body) + _TAIL.size)
     return body + U32.pack(crc32(body, _seed(manifest.number))) + END_MAGIC
 
 
-def _encode_table(level: int, meta: TableMeta) -> bytes:
+def encode_shape(shape: Mapping[str, object]) -> bytes:
+    """Return the options that shape the files as bytes."""
+    return _SHAPE.pack(
+        shape["block_bytes"],
+        COMPRESSIONS.index(shape["compression"]),
+        shape["compression_level"],
+        shape["bloom_bits_per_key"],
+        COMPACTIONS.index(str(shape["compaction"])),
+    )
+
+
+def encode_table(level: int, meta: TableMeta) -> bytes:
+    """Return what is known of a table as bytes."""
     fields = _TABLE.pack(
         *(level, meta.number, meta.file_bytes, meta.footer_crc, meta.entries, meta.tombstones),
         *(meta.raw_bytes, meta.first_seq, meta.last_seq),
@@ -133,13 +139,13 @@ def decode(data: bytes, number: int) -> Manifest:
             f" {FORMAT_VERSION} with features {KNOWN_FEATURES:#x}"
         )
     uuid, own, next_number, last_seq, min_wal, live_count = _FIXED.unpack_from(data)[4:]
-    shape = _decode_shape(cursor)
+    shape = decode_shape(cursor)
     levels: list[list[TableMeta]] = []
     tables = cursor.unpack(U32)[0]
     if tables > MAX_TABLES:
         raise Malformed(f"{tables} tables: the limit is {MAX_TABLES}")
     for _ in range(tables):
-        level, meta = _decode_table(cursor)
+        level, meta = decode_table(cursor)
         if not len(levels) - 1 <= level < MAX_LEVELS or _overlaps(levels, level, meta):  # rule 3
             raise Malformed(f"table {meta.number} in level {level} is out of order")
         levels += [[] for _ in range(level + 1 - len(levels))]
@@ -167,7 +173,8 @@ def _check(data: bytes, number: int) -> None:
         raise Malformed("checksum of the manifest does not match")
 
 
-def _decode_shape(cursor: Cursor) -> dict[str, object]:
+def decode_shape(cursor: Cursor) -> dict[str, object]:
+    """Return the options that `encode_shape` made bytes of."""
     block_bytes, compression, level, bloom_bits, compaction = cursor.unpack(_SHAPE)
     if compression >= len(COMPRESSIONS) or compaction >= len(COMPACTIONS):
         raise Unsupported(f"compression {compression} or compaction {compaction} is unknown")
@@ -185,7 +192,8 @@ def _decode_shape(cursor: Cursor) -> dict[str, object]:
     return shape
 
 
-def _decode_table(cursor: Cursor) -> tuple[int, TableMeta]:
+def decode_table(cursor: Cursor) -> tuple[int, TableMeta]:
+    """Return level and table that `encode_table` made bytes of."""
     level, number, file_bytes, crc, entries, tombstones, raw_bytes, first, last = cursor.unpack(_TABLE)
     smallest, largest = cursor.counted(), cursor.counted()
     if smallest > largest or max(len(smallest), len(largest)) > MAX_KEY_BYTES:

@@ -7,12 +7,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = {  # lowest layer first; inside a layer, lowest module first
-    "lsmdbm._base.": "errors ending options chunk storage lru",
+    "lsmdbm._base.": "errors ending options chunk process storage lru",
     "lsmdbm._format.": "coding columns records manifest bloom envelope block footer table_writer"
-    " table_reader salvage",
+    " messages table_reader salvage",
     "lsmdbm._engine.": "names memtable merge version tables view count dead stats install wal picker jobs"
-    " background recovery tree reader syncer group store sharing recognition check removal destination"
-    " backup repair",
+    " delegate background recovery tree reader syncer group store worker sharing recognition check removal"
+    " destination backup repair",
     "lsmdbm.": "coercion ranges decoded text database shelve registration migration maintenance",
 }
 ORDER = [layer + name for layer, names in LAYERS.items() for name in names.split()]
@@ -29,7 +29,11 @@ HOMES = {  # imported module: prefix of the modules that may import it; () is no
     "struct": ("lsmdbm._format.", "lsmdbm.dbapi.values"),
     "pickle": ("lsmdbm.shelve", "lsmdbm.cache"),
     "shelve": "lsmdbm.shelve",
-    "os": "lsmdbm._base.storage",
+    "os": ("lsmdbm._base.storage", "lsmdbm._base.process"),
+    "select": "lsmdbm._base.process",
+    "socket": "lsmdbm._base.process",
+    "subprocess": "lsmdbm._base.process",
+    "multiprocessing": (),
     "fcntl": "lsmdbm._base.storage",
     "time": "lsmdbm._base.storage",
     "mmap": "lsmdbm._base.storage",

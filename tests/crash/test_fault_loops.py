@@ -25,7 +25,16 @@ OWNERS = {
     "directory",
     "storage",
 }  # what Files, Directories and Storages are called; but for an underscore
-NEVER_FAIL = {"close", "has_lost_lock", "monotonic", "pid", "sleep", "start_thread", "urandom"}
+NEVER_FAIL = {
+    "close",
+    "has_lost_lock",
+    "monotonic",
+    "pid",
+    "sleep",
+    "start_process",
+    "start_thread",
+    "urandom",
+}
 CALLS = {
     name for kind in (File, Directory, Storage) for name in vars(kind) if not name.startswith("_")
 } - NEVER_FAIL
@@ -35,6 +44,7 @@ NO_TRIAL = {  # function and call that no trial comes to
     ("_write", "unlink"),  # of a manifest over 64 MiB
 }
 APART = {"backup", "check", "destination", "removal", "repair", "salvage"}  # which no open database needs
+APART |= {"delegate", "worker"}  # there is no other process on a disk in memory: see unit/test_delegate.py
 SOURCES = sorted(
     path
     for layer in ("_engine", "_format")

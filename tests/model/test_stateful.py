@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 import lsmdbm
 from lsmdbm.database import open_on
 from support.crash_storage import MODES, CrashStorage
+from support.hands import hired
 from support.model import Model
 
 PATH = "/db"
@@ -38,11 +39,18 @@ options = st.fixed_dictionaries(
         "compression_level": st.sampled_from([-1, 1, 3]),
         "bloom_bits_per_key": st.sampled_from([0, 1, 12]),
         "cache_bytes": st.sampled_from([0, 600, 1 << 20]),
-        "background": st.sampled_from(["inline", "manual"]),
+        "background": st.sampled_from(["inline", "process", "manual"]),
         "max_open_files": st.sampled_from([1, 2, 100]),
         "verify_on_open": st.booleans(),
     }
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def hands():
+    """Compactions of background="process" are done by somebody else."""
+    with hired():
+        yield
 
 
 class Elsewhere:

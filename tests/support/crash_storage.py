@@ -33,9 +33,10 @@ import random
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from lsmdbm._base.errors import NotFoundError, error
+from lsmdbm._base.process import Process
 from lsmdbm._base.storage import Directory
 from support.disk import CLEAN, DURABLE, POWER_LOSSES, DirectoryNode, Disk, FileNode, FrozenDisk, rename
 
@@ -142,7 +143,10 @@ class CrashStorage:
             raises comes out of the call, which then has no effect.
         clock: what `monotonic` returns.
         dead: whether a fault killed the process.
+        workers: makes what answers for a process; see hands.py.
     """
+
+    workers: ClassVar[Callable[[CrashStorage], Process] | None] = None
 
     def __init__(self, seed: int | str = 0) -> None:
         self.calls: list[tuple[str, str]] = []
@@ -321,6 +325,10 @@ class CrashStorage:
 
     def start_thread(self, name, work):
         """There are no threads here: what a test sees must not depend on when one runs."""
+
+    def start_process(self, module):
+        """A process would not see these files; what `workers` makes does."""
+        return None if self.workers is None else self.workers(self)
 
     # What the handles share
 

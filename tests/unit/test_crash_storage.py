@@ -610,7 +610,16 @@ def test_files_no_name_leads_to_are_forgotten(storage, directory):
 def test_every_method_that_can_fail_is_numbered():
     methods = {name for protocol in (Storage, Directory, File) for name in vars(protocol) if name[0] != "_"}
 
-    cannot_fail = {"close", "pid", "monotonic", "sleep", "urandom", "start_thread", "has_lost_lock"}
+    cannot_fail = {
+        "close",
+        "pid",
+        "monotonic",
+        "sleep",
+        "urandom",
+        "start_process",
+        "start_thread",
+        "has_lost_lock",
+    }
     assert methods - cannot_fail == WRITES | SYNCS | UNLINKS | READS
     storage = CrashStorage()
     storage.mkdir("/db", 0o777)

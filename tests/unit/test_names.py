@@ -147,3 +147,20 @@ def test_no_number_is_handed_out_that_no_name_can_have():
         with pytest.raises(error, match="no file number is left"):
             counter.create(storage.directory("/", 0o666), WAL)
     assert [f"{MAX_NUMBER - 1}.wal"] == list(storage.contents())
+
+
+def test_reserved_numbers_are_nobody_elses():
+    counter = Counter(7)
+
+    assert range(7, 12) == counter.reserve(5)
+    assert 12 == counter.take()
+
+
+def test_a_counter_that_ends_gives_no_number_beyond():
+    counter = Counter(7, stop=9)
+
+    with pytest.raises(error, match="no file number is left below 9"):
+        counter.reserve(3)
+    assert [7, 8] == [counter.take(), counter.take()]
+    with pytest.raises(error, match="no file number is left below 9"):
+        counter.take()
