@@ -4,29 +4,29 @@ Rules
   1. When the tables have more than `max_bytes`, the oldest are dropped until they have not: of the deepest
      level those with the oldest writes, in level 0 the last.  Nothing older stands below them that could come
      back.  The newest table stays.
-  2. FAN neighbours of like size in level 0 become one run, if that is no larger than a SHARE-th of the bound
-     or one table, and take their place.  So a read asks a hundred tables or two, however large the bound.
-     Tombstones are kept: there may be older entries of their keys in level 0.
+  2. When level 0 has more than MOST_RUNS runs, the FAN neighbours that are smallest together become one, in
+     their place.  So a read asks so many tables at most, however large the bound is.  Tombstones are kept:
+     there may be older entries of their keys in level 0.
 
 Thread safety: pure functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import accumulate
 
 from lsmdbm._engine.plan import Limits, Plan
 from lsmdbm._engine.version import Version, sorted_runs
 from lsmdbm._format.manifest import TableMeta
 
+MOST_RUNS = 64
 FAN = 8
-SHARE = 64
-LIKENESS = 2  # a neighbour is alike if it is at most so many times as large as the others on average
 
 
 def pick(version: Version, limits: Limits) -> Plan | None:
-    """Return the tables to drop, else a fold; None if neither is due.  O(tables log tables)."""
-    return pick_drop(version, limits) or _pick_fold(version, limits)
+    """Return the tables to drop, else a fold; None if neither is due.  O(tables)."""
+    return pick_drop(version, limits) or _pick_fold(version)
 
 
 def pick_drop(version: Version, limits: Limits) -> Plan | None:
@@ -49,22 +49,10 @@ def _oldest_first(version: Version) -> Iterator[TableMeta]:
     yield from reversed(version.level(0))
 
 
-def _pick_fold(version: Version, limits: Limits) -> Plan | None:  # rule 2
-    most = max(limits.table_bytes, (limits.max_bytes or 0) // SHARE)
+def _pick_fold(version: Version) -> Plan | None:  # rule 2
     runs = sorted_runs(version.level(0))
-    sizes = [sum(meta.file_bytes for meta in run) for run in runs]
-    for start in range(len(runs) - FAN + 1):
-        count = _alike(sizes[start : start + 2 * FAN], most)
-        if count >= FAN:
-            return Plan(0, tuple(runs[start : start + count]))
-    return None
-
-
-def _alike(sizes: Sequence[int], most: int) -> int:
-    """Return how many of these sizes, from the first on, go together."""
-    count, total = 0, 0
-    for size in sizes:
-        if count and size * count > LIKENESS * total or total + size > most:
-            break
-        count, total = count + 1, total + size
-    return count
+    if len(runs) <= MOST_RUNS:
+        return None
+    ends = [0, *accumulate(sum(meta.file_bytes for meta in run) for run in runs)]
+    start = min(range(len(runs) - FAN + 1), key=lambda place: (ends[place + FAN] - ends[place], -place))
+    return Plan(0, tuple(runs[start : start + FAN]))

@@ -335,21 +335,21 @@ def test_fifo_keeps_its_newest_table_however_small_the_bound_is():
     assert pick(Version(((newest,),)), limits) is None
 
 
-def test_fifo_folds_small_tables_and_leaves_large_ones():
-    """A thousand flushes of one entry each, and how many tables a read would have to ask then."""
-    version, limits = Version(), Limits(100, 4, 100, 10, "fifo", 10_000)
+def test_fifo_keeps_few_runs_and_writes_little_for_it():
+    """A thousand flushes of one entry each, below the bound."""
+    version, limits, written = Version(), Limits(100, 4, 100, 10, "fifo", 10_000), 0
     for number in range(1, 1001):
         version = version.replace((), {0: [table_meta(number, b"a", b"z", file_bytes=1)]})
         while (plan := pick(version, limits)) is not None:
             size = sum(meta.file_bytes for meta in plan.inputs)
-            assert size <= 10_000 // fifo.SHARE
-            version = version.replace(
-                plan.inputs,
-                {0: [table_meta(10_000 * number + plan.inputs[0].number, b"a", b"z", file_bytes=size)]},
-            )
+            written += size
+            fold = table_meta(10_000 * number + plan.inputs[0].number, b"a", b"z", file_bytes=size)
+            version = version.replace(plan.inputs, {0: [fold]})
+            assert fifo.FAN == len(plan.runs)
 
+        assert len(version) <= fifo.MOST_RUNS
     assert 1000 == sum(meta.file_bytes for meta in version)
-    assert len(version) < 40
+    assert 0 < written < 3 * 1000
 
 
 @pytest.mark.parametrize("number", range(6))
