@@ -33,7 +33,7 @@ def pick_drop(version: Version, limits: Limits) -> Plan | None:
     """Return the plan that drops what is too much; None if nothing is."""  # rule 1
     if limits.max_bytes is None:
         return None
-    excess = sum(meta.file_bytes for meta in version) - limits.max_bytes
+    excess = version.total_bytes - limits.max_bytes
     dropped: list[TableMeta] = []
     for meta in _oldest_first(version):
         if excess <= 0 or len(dropped) + 1 == len(version):

@@ -74,7 +74,7 @@ def _pick_shallower(version: Version, limits: Limits, *, is_idle: bool) -> Plan 
     levels = occupied(version)
     if not levels or (len(levels) == 1 and not version.level(0)):
         return None
-    needed = limits.roomy_level(sum(meta.file_bytes for meta in version))
+    needed = limits.roomy_level(version.total_bytes)
     if levels[-1] <= needed:
         return None
     above = 0

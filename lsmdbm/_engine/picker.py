@@ -37,8 +37,7 @@ def pick_everything(version: Version, limits: Limits) -> Plan | None:
     if len(deeper) == 1 and not version.level(0) and not version.may_delete:
         return None
     runs = sorted_runs(version.level(0)) + [version.level(level) for level in deeper]
-    total = sum(meta.file_bytes for meta in version)
-    return Plan(limits.roomy_level(total, max([1, *deeper])), tuple(runs))
+    return Plan(limits.roomy_level(version.total_bytes, max([1, *deeper])), tuple(runs))
 
 
 def pressure(version: Version, limits: Limits) -> float:

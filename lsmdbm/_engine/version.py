@@ -23,25 +23,40 @@ Levels = tuple[Run, ...]  # but for level 0
 _smallest = attrgetter("smallest")
 
 
+class _Facts:
+    """What is found out once about the tables of a level."""
+
+    __slots__ = ("file_bytes", "largest", "may_delete")
+
+    def __init__(self, tables: tuple[TableMeta, ...]) -> None:
+        self.largest = [meta.largest for meta in tables]
+        self.file_bytes = sum([meta.file_bytes for meta in tables])
+        self.may_delete = any([meta.tombstones for meta in tables])
+
+
 class Version:
     """The live tables of one moment.
 
     Args:
         levels: level 0 first; see rule 1.
         drops: how often tables have gone away with what was in them, since the database was opened.
+        before: the version that this one was made from: what is known of levels in common is taken over.
     """
 
-    __slots__ = ("__weakref__", "_deep", "_largest", "drops", "levels", "may_delete")
+    __slots__ = ("__weakref__", "_deep", "_facts", "_largest", "drops", "levels", "may_delete", "total_bytes")
 
-    def __init__(self, levels: Levels = (), drops: int = 0) -> None:
+    def __init__(self, levels: Levels = (), drops: int = 0, before: Version | None = None) -> None:
         while levels and not levels[-1]:
             levels = levels[:-1]
         self.levels: Levels = levels
         self.drops = drops
-        self._largest = [[meta.largest for meta in level] for level in levels]
+        known = dict(zip(map(id, before.levels), before._facts, strict=True)) if before is not None else {}
+        self._facts: list[_Facts] = [known.get(id(level)) or _Facts(level) for level in levels]
+        self._largest = [facts.largest for facts in self._facts]
         deep = zip(self._largest[1:], levels[1:], strict=True)
         self._deep = [level for level in deep if level[1]]  # what a point read walks through, behind level 0
-        self.may_delete = any(meta.tombstones for meta in self)
+        self.may_delete = any(facts.may_delete for facts in self._facts)
+        self.total_bytes = sum(facts.file_bytes for facts in self._facts)  # on disk
 
     def __iter__(self) -> Iterator[TableMeta]:
         for level in self.levels:
@@ -56,7 +71,7 @@ class Version:
 
     def level_bytes(self, number: int) -> int:
         """Return the bytes on disk of one level."""
-        return sum(meta.file_bytes for meta in self.level(number))
+        return self._facts[number].file_bytes if number < len(self._facts) else 0
 
     def overlapping(self, number: int, smallest: bytes, largest: bytes) -> tuple[TableMeta, ...]:
         """Return the tables of a level that may hold a key with `smallest <= key <= largest`, in their order.
@@ -125,13 +140,16 @@ class Version:
             raise error(f"a database has at most {MAX_TABLES} tables")
         levels = []
         for number in range(depth):
-            kept = [meta for meta in self.level(number) if meta.number not in gone]
-            if number > 0:
-                levels.append(tuple(sorted([*added.get(number, ()), *kept], key=_smallest)))
+            fresh, tables = added.get(number, ()), self.level(number)
+            kept = [meta for meta in tables if meta.number not in gone] if gone else [*tables]
+            if not fresh and len(kept) == len(tables):
+                levels.append(tables)
+            elif number > 0:
+                levels.append(tuple(sorted([*fresh, *kept], key=_smallest)))
             else:
                 place = self._place(gone)
-                levels.append((*kept[:place], *added.get(0, ()), *kept[place:]))
-        return Version(tuple(levels), self.drops + is_drop)
+                levels.append((*kept[:place], *fresh, *kept[place:]))
+        return Version(tuple(levels), self.drops + is_drop, self)
 
     def _place(self, gone: set[int]) -> int:
         """Return where in level 0 the newest of these tables stands; 0 if none is there."""
