@@ -267,7 +267,7 @@ def simulate(policy: str, stream: str, entries: int, limits: Limits, memtable_by
             continue
         asked.append(sum(len(tree.version.candidates(probe)) for probe in tree.probes(rng)) / PROBES)
         runs.append(len(runs_of(tree.version)))
-        if policy != "fifo" and len(spaces) < SAMPLES // 12 * (place + 1) / len(samples):
+        if policy != "fifo" and len(spaces) < SAMPLES // 3 * (place + 1) / len(samples):
             size = sum(meta.entries for meta in tree.version)
             distinct = tree.distinct()
             job = tree.job

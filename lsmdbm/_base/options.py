@@ -79,8 +79,8 @@ class Options:
     compaction: str = "leveled"
     """How tables are merged: `"leveled"`, into levels each ten times as large as the one above, which
     makes reads and disk space cheapest; `"tiered"`, several times less often, which makes sustained
-    writing cheapest, while a read asks more tables and replaced values take up to twice their space;
-    `"fifo"`, hardly at all, and the oldest data is dropped past `max_bytes`: for caches.  May be changed
+    writing cheapest, while replaced values and the merges themselves may take several times the space
+    of the data; `"fifo"`, only to keep tables few, and the oldest data is dropped past `max_bytes`: for caches.  May be changed
     at any opening.  Remembered."""
 
     max_bytes: int | None = None
