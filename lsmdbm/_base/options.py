@@ -80,8 +80,8 @@ class Options:
     """How tables are merged: `"leveled"`, into levels each ten times as large as the one above, which
     makes reads and disk space cheapest; `"tiered"`, several times less often, which makes sustained
     writing cheapest, while replaced values and the merges themselves may take several times the space
-    of the data; `"fifo"`, only to keep tables few, and the oldest data is dropped past `max_bytes`: for caches.  May be changed
-    at any opening.  Remembered."""
+    of the data; `"fifo"`, only to keep tables few, and the oldest data is dropped past `max_bytes`: for
+    caches.  May be changed at any opening.  Remembered."""
 
     max_bytes: int | None = None
     """Bytes of tables on disk past which `"fifo"` drops the oldest ones; needed there, refused elsewhere.
