@@ -13,7 +13,7 @@ from typing import Any
 CHOICES: dict[str, tuple[object, ...]] = {
     "durability": ("none", "process", "interval", "full"),
     "compression": ("zstd", None),
-    "compaction": ("leveled",),
+    "compaction": ("leveled", "tiered", "fifo"),
     "background": ("inline", "process", "manual"),
     "log_io": ("pwrite",),
     "verify_on_open": (False, True),
@@ -26,8 +26,12 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "cache_bytes": (0, 1 << 42),
     "max_open_files": (1, 1 << 20),
 }
+OPTIONAL_BOUNDS: dict[str, tuple[int, int]] = {"max_bytes": (1, 1 << 62)}  # or None
 SECONDS = ("sync_interval", "timeout")
-SHAPE = ("block_bytes", "compression", "compression_level", "bloom_bits_per_key", "compaction")
+SHAPE = (
+    *("block_bytes", "compression", "compression_level", "bloom_bits_per_key"),
+    *("compaction", "max_bytes"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,16 @@ class Options:
     tables may take as much again, and 16 MiB in any case."""
 
     compaction: str = "leveled"
-    """How tables are merged.  Remembered."""
+    """How tables are merged: `"leveled"`, into levels each ten times as large as the one above, which
+    makes reads and disk space cheapest; `"tiered"`, several times less often, which makes sustained
+    writing cheapest, while replaced values and the merges themselves may take several times the space
+    of the data; `"fifo"`, only to keep tables few, and the oldest data is dropped past `max_bytes`: for
+    caches.  May be changed at any opening.  Remembered."""
+
+    max_bytes: int | None = None
+    """Bytes of tables on disk past which `"fifo"` drops the oldest ones; needed there, refused elsewhere.
+    The newest table always stays, and what is in memory and in logs comes on top: give it at least ten
+    times `memtable_bytes`.  Remembered."""
 
     background: str = "inline"
     """Who advances flushes and compactions: `"inline"`, every write a bounded step; `"process"`, the
@@ -98,8 +111,10 @@ class Options:
                 value is choice or (value == choice and type(value) is type(choice)) for choice in choices
             ):
                 raise ValueError(f"option {name}={value!r}: must be one of {', '.join(map(repr, choices))}")
-        for name, (low, high) in BOUNDS.items():
+        for name, (low, high) in (BOUNDS | OPTIONAL_BOUNDS).items():
             value = getattr(self, name)
+            if value is None and name in OPTIONAL_BOUNDS:
+                continue
             if type(value) is not int or not low <= value <= high:
                 raise ValueError(f"option {name}={value!r}: must be an int from {low} to {high}")
         for name in SECONDS:
@@ -115,12 +130,28 @@ class Options:
     def choose(cls, given: Mapping[str, Any], remembered: Mapping[str, Any] | None = None) -> Options:
         """Return the options of a handle: `given` first, then `remembered`, then the defaults.
 
+        Args:
+            remembered: None if it is not known yet whether there is a database, and what it remembers.
+
         Raises:
             TypeError: a name in `given` is no option.
-            ValueError: a value is out of its bounds.
+            ValueError: a value is out of its bounds, or two do not go together.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         for name in given:
             if name not in known:
                 raise TypeError(f"open() got an unexpected keyword argument {name!r}")
-        return cls(**{**(remembered or {}), **given})
+        chosen = {**(remembered or {}), **given}
+        if chosen.get("compaction") != "fifo" and "max_bytes" not in given:
+            chosen.pop("max_bytes", None)  # another policy was chosen since
+        options = cls(**chosen)
+        if remembered is not None or "compaction" in given:
+            options._check_bound(is_final=remembered is not None)
+        return options
+
+    def _check_bound(self, *, is_final: bool) -> None:
+        """Refuse a bound that nobody keeps, and, once all is known, a policy that lacks its bound."""
+        if self.compaction != "fifo" and self.max_bytes is not None:
+            raise ValueError(f"option max_bytes={self.max_bytes!r}: must be None but for compaction='fifo'")
+        if self.compaction == "fifo" and self.max_bytes is None and is_final:
+            raise ValueError("option max_bytes=None: must be an int for compaction='fifo'")

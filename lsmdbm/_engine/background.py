@@ -3,8 +3,8 @@
 Rules
   1. At most one flush and one compaction are under way; both advance at every turn.
   2. Writers pay in proportion to what they write.  A flush is paced to end when the next memtable is half
-     full, a compaction before RUNWAY more memtables were written, faster if level 0 is long: so debt
-     is bounded, and no write waits for a whole flush.
+     full, a compaction before RUNWAY more memtables were written, a very large one at MOST_PACE, and faster
+     if level 0 is long: so debt is bounded, and no write waits for a whole flush.
   3. What fails is dropped with its outputs, remembered as `trouble`, and tried again after a pause.  It
      never fails the write that advanced it.
   4. A compaction that another process does is not waited for, unless level 0 is twice as long as it
@@ -25,12 +25,14 @@ from lsmdbm._engine.count import Survey
 from lsmdbm._engine.delegate import Delegate
 from lsmdbm._engine.jobs import NO_NEWS, Steps, Workshop, after, compact, flush
 from lsmdbm._engine.memtable import Memtable
-from lsmdbm._engine.picker import Plan, pick, pick_everything
+from lsmdbm._engine.picker import pick, pick_everything, pressure
+from lsmdbm._engine.plan import Limits, Plan
 from lsmdbm._engine.version import Version
 from lsmdbm._format.manifest import TableMeta
 
 PATIENCE = 2.0  # by how much level 0 may exceed its measure before anybody waits for another process
 RUNWAY = 4  # memtables within which a compaction should be done
+MOST_PACE = 8.0  # bytes of a large compaction that one written byte owes at most, while level 0 is short
 PAUSES = (0.0, 0.1, 1.0, 10.0)  # seconds before a job is tried again, after no, one, two and more failures
 
 
@@ -93,10 +95,8 @@ class Background:
     def start_compaction_of_everything(self) -> bool:
         """Drop the compaction under way and begin one that leaves a single level; False if there is one."""
         self._drop(self.compacting)
-        plan = pick_everything(self._version(), self._workshop.limits)
-        if plan is not None:
-            self._begin(plan)
-        return plan is not None
+        self._begin_next(pick_everything)
+        return self.compacting is not None
 
     def _begin(self, plan: Plan) -> None:
         total = sum(meta.raw_bytes for meta in plan.inputs)
@@ -108,15 +108,22 @@ class Background:
         self.compacting = Job(steps, total, plan=plan)
 
     def _plan_next(self) -> None:
-        """Begin the most urgent compaction.  Moves, which write no table, are done on the way."""
-        while self._is_due and self.compacting is None:
-            plan = pick(self._version(), self._workshop.limits)
+        """Begin the most urgent compaction."""
+        if self._is_due and self.compacting is None:
+            self._begin_next(pick)
+            self._is_due = self.compacting is not None
+
+    def _begin_next(self, choose: Callable[[Version, Limits], Plan | None]) -> None:
+        """Begin what a policy asks for.  Moves and drops, which write no table, are done on the way."""
+        while self.compacting is None:
+            plan = choose(self._version(), self._workshop.limits)
             if plan is None:
-                self._is_due = False
-            elif plan.is_move:
-                self._compacted(plan, list(plan.inputs))
-            else:
+                return
+            outputs = plan.ready_outputs
+            if outputs is None:
                 self._begin(plan)
+            else:
+                self._compacted(plan, outputs)
 
     def advance(self, written_bytes: int, room_bytes: int) -> None:
         """Work off what so many written bytes owe (rule 2).  Raises nothing but FailedError.
@@ -150,12 +157,11 @@ class Background:
 
     def _pace(self, job: Job) -> float:
         """Return how many bytes of a compaction one written byte owes."""
-        pressure = max(1.0, self._pressure())
-        return pressure * max(1.0, job.total_bytes / (RUNWAY * self._workshop.options.memtable_bytes))
+        usual = job.total_bytes / (RUNWAY * self._workshop.options.memtable_bytes)
+        return self._pressure() * max(1.0, min(MOST_PACE, usual))
 
     def _pressure(self) -> float:
-        """Return how much of its measure level 0 fills."""
-        return len(self._version().level(0)) / self._workshop.limits.level0_tables
+        return pressure(self._version(), self._workshop.limits)
 
     def work(self, job: Job, budget_bytes: int | None = None, *, waits: bool = True) -> None:
         """Advance a job by so many bytes, at least by one step; to its end without a budget.

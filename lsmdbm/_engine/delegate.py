@@ -21,7 +21,7 @@ from lsmdbm._base.errors import error
 from lsmdbm._base.storage import absolute
 from lsmdbm._engine.jobs import ENTRY_BYTES, NO_NEWS, Steps, Workshop, compact
 from lsmdbm._engine.names import TABLE, file_name, numbers
-from lsmdbm._engine.picker import Plan
+from lsmdbm._engine.plan import Plan
 from lsmdbm._engine.version import Version
 from lsmdbm._format.coding import Malformed
 from lsmdbm._format.manifest import TableMeta

@@ -24,7 +24,7 @@ from lsmdbm._base.storage import Directory, File, Storage, parent_of
 from lsmdbm._engine.install import Installer, synced
 from lsmdbm._engine.jobs import Workshop
 from lsmdbm._engine.names import LOCK, Counter
-from lsmdbm._engine.picker import Limits
+from lsmdbm._engine.plan import Limits
 from lsmdbm._engine.removal import empty, take_lock
 from lsmdbm._engine.tables import Tables
 from lsmdbm._format.manifest import Manifest

@@ -8,7 +8,7 @@ Rules
   1. A job reads immutable things and writes new files.  It installs nothing and unlinks nothing but its
      own outputs, and those only if it is dropped or fails.
   2. Every output is complete and synced when the job returns: step (1) of the install.
-  3. A tombstone is dropped only if no deeper level can hold its key.
+  3. A tombstone is dropped only if no deeper level can hold its key; never by a merge within level 0.
   4. A run of blocks that overlaps no other input goes over as it is, values still compressed.
 
 Thread safety: one thread at a time, under the lock of the store.
@@ -26,7 +26,7 @@ from lsmdbm._base.storage import Directory, File, Storage
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.merge import merge, merge_spans, survivors
 from lsmdbm._engine.names import TABLE, Counter, file_name
-from lsmdbm._engine.picker import Limits, Plan
+from lsmdbm._engine.plan import Limits, Plan
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.version import Version
 from lsmdbm._format.manifest import TableMeta
@@ -183,13 +183,16 @@ def compact(plan: Plan, version: Version, workshop: Workshop) -> Steps:
     entry_worth = sum(meta.raw_bytes for meta in inputs) / sum(meta.entries for meta in inputs)
     outputs = _Outputs(workshop, origin, workshop.limits.table_bytes, entry_worth)
 
+    def is_bottom(key: bytes) -> bool:
+        return plan.level > 0 and not version.holds_below(plan.level, key)
+
     try:
         for part in _parts(plan, workshop):
             if isinstance(part, StoredBlock):
                 outputs.writer().add_block(part)  # rule 4
                 entries = len(part.keys)
             else:
-                keys, values = survivors(part, lambda key: not version.holds_below(plan.level, key))  # rule 3
+                keys, values = survivors(part, is_bottom)  # rule 3
                 if keys:
                     outputs.writer().add(keys, values)
                 entries = len(part[0])

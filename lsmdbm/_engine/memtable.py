@@ -93,6 +93,12 @@ class Memtable:
             values = [None if value is None else KEY_ONLY for value in values]
         return keys, values
 
+    def uncounted(self) -> Memtable:
+        """Return this memtable, sealed, without its `change`: what is below it has changed.  O(1)."""
+        same = Memtable(self.first_seq, self.entries)
+        same.last_seq, same.charge, same.deletes = self.last_seq, self.charge, self.deletes
+        return same
+
     def fold(self, older: Memtable) -> Memtable:
         """Return one sealed memtable that says what this one over `older` says.  O(n)."""
         folded = Memtable(older.first_seq, {**older.entries, **self.entries})

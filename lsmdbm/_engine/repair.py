@@ -35,7 +35,7 @@ from lsmdbm._engine.jobs import rewrite
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.merge import merge, visible
 from lsmdbm._engine.names import MANIFEST, TABLE, WAL, file_name, numbers, parse
-from lsmdbm._engine.picker import Limits, roomy_level
+from lsmdbm._engine.plan import Limits
 from lsmdbm._engine.recovery import newest_manifest, replay
 from lsmdbm._format import records, salvage
 from lsmdbm._format.coding import MAX_NUMBER, Malformed, Unsupported
@@ -145,7 +145,7 @@ def repair(storage: Storage, directory: Directory, destination: str) -> Work[Rep
         memtable, last_seq, cleared = _read_logs(manifest, tables, work)
         tables = [table for table in tables if table.origin.last_seq >= cleared]
         total = sum(table.file_bytes for table in tables)
-        level = roomy_level(total, Limits.of(options))
+        level = Limits.of(options).roomy_level(total)
         origin = Origin(level, min(1, last_seq), last_seq)
         steps = rewrite(_merged(memtable, tables, work), origin, target.workshop)
         while True:

@@ -98,7 +98,7 @@ def acquire(storage: Storage, path: str, flag: str, mode: int, given: dict[str, 
         LockedError: another process kept the writer lock for `timeout` seconds.
         error: what is at the path is not ours.
     """
-    options = Options.choose(given)
+    options = Options.choose(given, {} if flag == "n" else None)
     _prepare_path(storage, path, flag, mode)
     deadline = storage.monotonic() + options.timeout
     wait = FIRST_WAIT
@@ -250,7 +250,7 @@ def _start_empty(storage: Storage, directory: Directory, given: dict[str, object
         last_seq=0,
         min_wal=highest + 1,
         live_count=0,
-        shape=Options.choose(given).shape(),
+        shape=Options.choose(given, {}).shape(),
     )
     installer = Installer(directory, counter, blank)
     installer.install(blank, lambda: None)

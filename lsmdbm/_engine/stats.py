@@ -43,6 +43,8 @@ class Stats:
     compactions: int
     moves: int  # compactions that rewrote nothing
     delegated: int  # compactions that another process did
+    drops: int  # times that "fifo" gave its oldest tables up
+    dropped_bytes: int  # of those tables
     cache_bytes: int
     cache_hit_rate: float | None
     filter_probes: int
@@ -60,6 +62,11 @@ class Stats:
     def file_bytes(self) -> int:
         """Bytes of all live tables on disk."""
         return sum(level.file_bytes for level in self.levels)
+
+    @property
+    def runs(self) -> int:
+        """Tables of level 0, and deeper levels that hold any: so many a point read asks at most."""
+        return sum(level.tables if level.level == 0 else min(1, level.tables) for level in self.levels)
 
     @property
     def raw_bytes(self) -> int:
@@ -83,13 +90,14 @@ class Totals:
     """What a store counts as it goes."""
 
     __slots__ = (
-        *("compacted_bytes", "compactions", "delegated", "flushed_bytes", "flushes"),
+        *("compacted_bytes", "compactions", "delegated", "dropped_bytes", "drops", "flushed_bytes"),
+        *("flushes",),
         *("moves", "written_bytes"),
     )
 
     def __init__(self) -> None:
         self.compacted_bytes = self.compactions = self.flushed_bytes = self.flushes = 0
-        self.moves = self.delegated = self.written_bytes = 0
+        self.moves = self.delegated = self.drops = self.dropped_bytes = self.written_bytes = 0
 
 
 def gather(view: View, log_files: int, totals: Totals, trouble: BaseException | None) -> Stats:
@@ -110,6 +118,8 @@ def gather(view: View, log_files: int, totals: Totals, trouble: BaseException | 
         compactions=totals.compactions,
         moves=totals.moves,
         delegated=totals.delegated,
+        drops=totals.drops,
+        dropped_bytes=totals.dropped_bytes,
         cache_bytes=blocks.cost,
         cache_hit_rate=blocks.hits / asked if asked else None,
         filter_probes=counters.filter_probes,

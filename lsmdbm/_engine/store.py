@@ -39,7 +39,7 @@ from lsmdbm._engine.install import synced
 from lsmdbm._engine.jobs import Workshop
 from lsmdbm._engine.merge import visible
 from lsmdbm._engine.names import Counter
-from lsmdbm._engine.picker import Limits
+from lsmdbm._engine.plan import Limits
 from lsmdbm._engine.recovery import Recovered
 from lsmdbm._engine.stats import Stats
 from lsmdbm._engine.syncer import Syncer

@@ -30,7 +30,7 @@ from lsmdbm._engine.install import Installer
 from lsmdbm._engine.jobs import Workshop
 from lsmdbm._engine.memtable import Memtable, fold_newest
 from lsmdbm._engine.names import MANIFEST, TABLE, WAL, file_name, parse
-from lsmdbm._engine.picker import Plan
+from lsmdbm._engine.plan import Plan
 from lsmdbm._engine.recovery import Recovered
 from lsmdbm._engine.stats import Stats, Totals, gather
 from lsmdbm._engine.version import Version
@@ -167,19 +167,32 @@ class Tree:
     def _install_compaction(self, plan: Plan, metas: list[TableMeta]) -> None:
         if not {meta.number for meta in plan.inputs} <= {meta.number for meta in self.view.version}:  # rule 2
             return
-        version = self.view.version.replace(plan.inputs, {plan.level: metas})
+        version = self.view.version.replace(plan.inputs, {plan.level: metas}, is_drop=plan.is_drop)
+        table_keys = None if plan.is_drop else self.view.table_keys
 
         def move_over() -> None:
             view = self.view
             tracked = self._workshop.tables.track(version)
-            self.view = view.with_version(tracked, view.sealed, view.table_keys)
+            sealed = self._uncounted(view.sealed) if plan.is_drop else view.sealed
+            self.view = view.with_version(tracked, sealed, table_keys)
 
-        self._install(version, self.view.flushed_seq, self.view.table_keys, move_over)
-        if plan.is_move:
+        self._install(version, self.view.flushed_seq, table_keys, move_over)
+        if plan.is_drop:
+            self._totals.drops += 1
+            self._totals.dropped_bytes += sum(meta.file_bytes for meta in plan.inputs)
+        elif plan.is_move:
             self._totals.moves += 1
         else:
             self._totals.compactions += 1
             self._totals.compacted_bytes += sum(meta.file_bytes for meta in metas)
+
+    def _uncounted(self, sealed: tuple[Memtable, ...]) -> tuple[Memtable, ...]:
+        """Return sealed memtables for what is below them now; views of before keep those they have."""
+        fresh = tuple(memtable.uncounted() for memtable in sealed)
+        flushing = self.background.flushing
+        if flushing is not None:  # interrupted from here on, its outputs are left alone (rule 2)
+            flushing.memtables = fresh[-len(flushing.memtables) :]
+        return fresh
 
     def install_empty_memory(self) -> None:
         """Install that all there is stands in tables.  Requires empty memtables."""
@@ -189,7 +202,8 @@ class Tree:
     def learn_count(self, view: View, table_keys: int, total: int) -> None:
         """Take note of what a census of a view found, which may be an older one."""
         self.count.asked(total)
-        if view.flushed_seq == self.view.flushed_seq:
+        now = self.view
+        if view.flushed_seq == now.flushed_seq and view.version.drops == now.version.drops:
             self.view = self.view.with_table_keys(table_keys)
 
     def remember_count(self) -> None:

@@ -1,8 +1,8 @@
 """Version: the set of live tables, by level.  Never changed; a flush or compaction makes the next one.
 
 Rules
-  1. Level 0 holds tables newest first, which may overlap.  A deeper level holds tables in key order
-     that do not overlap.
+  1. Level 0 holds tables newest first, which may overlap; what one compaction left there stands together,
+     in key order.  A deeper level holds tables in key order that do not overlap.
   2. What stands in a lower-numbered level is newer than what stands in a higher-numbered one.
 
 Thread safety: immutable.
@@ -17,9 +17,21 @@ from operator import attrgetter
 from lsmdbm._base.errors import error
 from lsmdbm._format.manifest import MAX_LEVELS, MAX_TABLES, TableMeta
 
-Levels = tuple[tuple[TableMeta, ...], ...]
+Run = tuple[TableMeta, ...]  # in key order, without overlap
+Levels = tuple[Run, ...]  # but for level 0
 
 _smallest = attrgetter("smallest")
+
+
+class _Facts:
+    """What is found out once about the tables of a level."""
+
+    __slots__ = ("file_bytes", "largest", "may_delete")
+
+    def __init__(self, tables: tuple[TableMeta, ...]) -> None:
+        self.largest = [meta.largest for meta in tables]
+        self.file_bytes = sum([meta.file_bytes for meta in tables])
+        self.may_delete = any([meta.tombstones for meta in tables])
 
 
 class Version:
@@ -27,18 +39,24 @@ class Version:
 
     Args:
         levels: level 0 first; see rule 1.
+        drops: how often tables have gone away with what was in them, since the database was opened.
+        before: the version that this one was made from: what is known of levels in common is taken over.
     """
 
-    __slots__ = ("__weakref__", "_deep", "_largest", "levels", "may_delete")
+    __slots__ = ("__weakref__", "_deep", "_facts", "_largest", "drops", "levels", "may_delete", "total_bytes")
 
-    def __init__(self, levels: Levels = ()) -> None:
+    def __init__(self, levels: Levels = (), drops: int = 0, before: Version | None = None) -> None:
         while levels and not levels[-1]:
             levels = levels[:-1]
         self.levels: Levels = levels
-        self._largest = [[meta.largest for meta in level] for level in levels]
+        self.drops = drops
+        known = dict(zip(map(id, before.levels), before._facts, strict=True)) if before is not None else {}
+        self._facts: list[_Facts] = [known.get(id(level)) or _Facts(level) for level in levels]
+        self._largest = [facts.largest for facts in self._facts]
         deep = zip(self._largest[1:], levels[1:], strict=True)
         self._deep = [level for level in deep if level[1]]  # what a point read walks through, behind level 0
-        self.may_delete = any(meta.tombstones for meta in self)
+        self.may_delete = any(facts.may_delete for facts in self._facts)
+        self.total_bytes = sum(facts.file_bytes for facts in self._facts)  # on disk
 
     def __iter__(self) -> Iterator[TableMeta]:
         for level in self.levels:
@@ -53,7 +71,7 @@ class Version:
 
     def level_bytes(self, number: int) -> int:
         """Return the bytes on disk of one level."""
-        return sum(meta.file_bytes for meta in self.level(number))
+        return self._facts[number].file_bytes if number < len(self._facts) else 0
 
     def overlapping(self, number: int, smallest: bytes, largest: bytes) -> tuple[TableMeta, ...]:
         """Return the tables of a level that may hold a key with `smallest <= key <= largest`, in their order.
@@ -100,12 +118,16 @@ class Version:
         """Return whether a level deeper than `number` has a table whose bounds include `key`."""
         return any(self.overlapping(deeper, key, key) for deeper in range(number + 1, len(self.levels)))
 
-    def replace(self, removed: Sequence[TableMeta], added: Mapping[int, Sequence[TableMeta]]) -> Version:
+    def replace(
+        self, removed: Sequence[TableMeta], added: Mapping[int, Sequence[TableMeta]], *, is_drop: bool = False
+    ) -> Version:
         """Return the version without some tables and with others.
 
         Args:
             removed: tables of this version.
-            added: by level; for level 0 newest first, and newer than all that is there.
+            added: by level; for level 0 newest first.  They take the place of the newest table of level 0
+                that is removed; if none is, they are newer than all that is there.
+            is_drop: whether what is in the removed tables goes away.
 
         Raises:
             error: the result would have too many levels or tables.
@@ -118,9 +140,28 @@ class Version:
             raise error(f"a database has at most {MAX_TABLES} tables")
         levels = []
         for number in range(depth):
-            kept = [meta for meta in self.level(number) if meta.number not in gone]
-            tables = [*added.get(number, ()), *kept]
-            if number > 0:
-                tables.sort(key=lambda meta: meta.smallest)
-            levels.append(tuple(tables))
-        return Version(tuple(levels))
+            fresh, tables = added.get(number, ()), self.level(number)
+            kept = [meta for meta in tables if meta.number not in gone] if gone else [*tables]
+            if not fresh and len(kept) == len(tables):
+                levels.append(tables)
+            elif number > 0:
+                levels.append(tuple(sorted([*fresh, *kept], key=_smallest)))
+            else:
+                place = self._place(gone)
+                levels.append((*kept[:place], *fresh, *kept[place:]))
+        return Version(tuple(levels), self.drops + is_drop, self)
+
+    def _place(self, gone: set[int]) -> int:
+        """Return where in level 0 the newest of these tables stands; 0 if none is there."""
+        return next((place for place, meta in enumerate(self.level(0)) if meta.number in gone), 0)
+
+
+def sorted_runs(tables: Sequence[TableMeta]) -> list[Run]:
+    """Return tables of level 0, newest first, as runs: neighbours in key order that do not overlap."""
+    runs: list[list[TableMeta]] = []
+    for meta in tables:
+        if runs and runs[-1][-1].largest < meta.smallest:
+            runs[-1].append(meta)
+        else:
+            runs.append([meta])
+    return list(map(tuple, runs))

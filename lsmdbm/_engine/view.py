@@ -21,7 +21,7 @@ from lsmdbm._base.errors import ClosedError
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.merge import merge, visible
 from lsmdbm._engine.tables import Tables
-from lsmdbm._engine.version import Version
+from lsmdbm._engine.version import Version, sorted_runs
 from lsmdbm._format.bloom import hash_key
 from lsmdbm._format.manifest import TableMeta
 
@@ -131,7 +131,8 @@ class View:
         ]
         for number in range(len(self.version.levels)):
             inside = self.version.within(number, start, stop)
-            runs = [(meta,) for meta in inside] if number == 0 else [inside[::-1] if reverse else inside]
+            runs = sorted_runs(inside) if number == 0 else [inside]
+            runs = [run[::-1] for run in runs] if reverse else runs
             sources += [self._run(run, start, stop, reverse, keys_only) for run in runs if run]
         return merge(sources, reverse=reverse)
 

@@ -21,7 +21,7 @@ from lsmdbm._base.process import Pipe, pipe_to_parent
 from lsmdbm._base.storage import Directory, File, OsStorage, Storage
 from lsmdbm._engine.jobs import Steps, Workshop, compact
 from lsmdbm._engine.names import Counter
-from lsmdbm._engine.picker import Limits, Plan
+from lsmdbm._engine.plan import Limits, Plan
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.version import Version
 from lsmdbm._format.messages import Failure, Frames, Message, Order, Outputs, Progress, encode

@@ -3,7 +3,7 @@
     manifest := magic "LSMM" | version u32 | oldest_reader u32 | features u32 | uuid 16 | number u64
                 | next_number u64 | last_seq u64 | min_wal u64 | live_count u64
                 | block_bytes u32 | compression u8 | level i8 | bloom_bits u8 | compaction u8
-                | tables u32 | table[tables]
+                | max_bytes u64, if compaction is 2 | tables u32 | table[tables]
                 | total u64 | crc u32 | magic "LSMMEND."
     table    := level u8 | number u64 | file_bytes u64 | footer_crc u32 | entries u64 | tombstones u64
                 | raw_bytes u64 | first_seq u64 | last_seq u64
@@ -105,13 +105,14 @@ def encode(manifest: Manifest) -> bytes:
 
 def encode_shape(shape: Mapping[str, object]) -> bytes:
     """Return the options that shape the files as bytes."""
-    return _SHAPE.pack(
+    fields = _SHAPE.pack(
         shape["block_bytes"],
         COMPRESSIONS.index(shape["compression"]),
         shape["compression_level"],
         shape["bloom_bits_per_key"],
         COMPACTIONS.index(str(shape["compaction"])),
     )
+    return fields + (U64.pack(shape["max_bytes"]) if shape["compaction"] == "fifo" else b"")
 
 
 def encode_table(level: int, meta: TableMeta) -> bytes:
@@ -178,13 +179,16 @@ def decode_shape(cursor: Cursor) -> dict[str, object]:
     block_bytes, compression, level, bloom_bits, compaction = cursor.unpack(_SHAPE)
     if compression >= len(COMPRESSIONS) or compaction >= len(COMPACTIONS):
         raise Unsupported(f"compression {compression} or compaction {compaction} is unknown")
-    shape = {
+    shape: dict[str, object] = {
         "block_bytes": block_bytes,
         "compression": COMPRESSIONS[compression],
         "compression_level": level,
         "bloom_bits_per_key": bloom_bits,
         "compaction": COMPACTIONS[compaction],
+        "max_bytes": None,
     }
+    if shape["compaction"] == "fifo":
+        (shape["max_bytes"],) = cursor.unpack(U64)
     try:
         Options.choose(shape)
     except ValueError as exc:

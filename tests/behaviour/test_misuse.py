@@ -215,6 +215,7 @@ BAD = {
     "bloom_bits_per_key": [-1, 17, None],
     "cache_bytes": [-1, 1.0],
     "compaction": ["", None, "none"],
+    "max_bytes": [0, -1, 1.5, "1G", True],
     "background": ["", None, True],
     "log_io": ["", None],
     "max_open_files": [0, None],

@@ -19,6 +19,7 @@ from support.budgets import Budget
 from support.crash_storage import CrashStorage
 from support.hands import hired
 from support.model import Model
+from support.workload import POLICIES
 
 PATH = "/db"
 FIGURES = {"small": 3000, "default": 12_000, "crash": 2_240_000, "long": 100_000_000}
@@ -63,6 +64,7 @@ def configuration(name: str) -> Configuration:
         "max_open_files": rng.choice((1, 3, 256)),
         "compression": rng.choice(("zstd", None)),
         "bloom_bits_per_key": rng.choice((0, 1, 12)),
+        **rng.choice(POLICIES),
         "background": rng.choice(("inline", "process", "manual")),
         "durability": rng.choice(("none", "process", "interval", "full")),
     }

@@ -29,6 +29,9 @@ keys = few_keys | many_keys | st.binary(max_size=3)
 values = st.binary(max_size=20) | st.integers(0, 700).map(lambda size: b"v" * size)
 bounds = st.none() | keys
 seeds = st.integers(0, 1 << 32)
+policies = st.sampled_from(
+    [{"compaction": "leveled"}, {"compaction": "tiered"}, {"compaction": "fifo", "max_bytes": 1 << 30}, {}]
+)
 options = st.fixed_dictionaries(
     {
         "durability": st.sampled_from(["none", "process", "interval", "full"]),
@@ -44,6 +47,7 @@ options = st.fixed_dictionaries(
         "verify_on_open": st.booleans(),
     }
 )
+options = st.tuples(options, policies).map(lambda pair: pair[0] | pair[1])
 
 
 @pytest.fixture(autouse=True, scope="module")

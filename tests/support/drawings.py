@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from lsmdbm._engine.picker import Limits, Plan
+from lsmdbm._engine.plan import Limits, Plan
 from lsmdbm._engine.version import Version
 from lsmdbm._format.manifest import TableMeta
 from support.stage import table_meta

@@ -18,7 +18,7 @@ from lsmdbm._base.storage import Storage
 from lsmdbm._engine.jobs import Workshop, compact, flush
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.names import TABLE, Counter
-from lsmdbm._engine.picker import Limits, Plan
+from lsmdbm._engine.plan import Limits, Plan
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.version import Version
 from lsmdbm._engine.view import View

@@ -35,6 +35,11 @@ from support.crash_storage import UNLINKS, WRITES, CrashStorage, Image
 PATH = "/db"
 KEYS = [b"key%02d" % number for number in range(24)]
 MODES = (*crash_storage.MODES, "omit", "alone")
+POLICIES: list[dict[str, Any]] = [
+    *({"compaction": "leveled"}, {"compaction": "tiered"}),
+    {"compaction": "fifo", "max_bytes": 1 << 40},  # which nothing reaches: every write is accounted for
+    {},  # as remembered
+]
 LEVELS = ("none", "process", "interval", "full")
 TINY: dict[str, Any] = {
     "memtable_bytes": 1024,
@@ -165,7 +170,8 @@ class Session:
         if flag == "n":
             self.history.issue({})
         self.steps.append(f"open {flag} {self.level}")
-        self.db: Database = open_on(self.storage, PATH, flag, 0o666, {**TINY, "durability": self.level})
+        options = {**TINY, "durability": self.level, **self.rng.choice(POLICIES)}
+        self.db: Database = open_on(self.storage, PATH, flag, 0o666, options)
         self._is_born = self._is_born or self._lasts
         if flag == "n":
             self.history.promise(power=True)

@@ -11,9 +11,9 @@ import pytest
 from lsmdbm._base.errors import CorruptionError, FailedError, error
 from lsmdbm._base.options import Options
 from lsmdbm._engine import background as background_module
-from lsmdbm._engine.background import PAUSES, RUNWAY, Background
+from lsmdbm._engine.background import MOST_PACE, PAUSES, RUNWAY, Background
 from lsmdbm._engine.memtable import Memtable
-from lsmdbm._engine.picker import Limits, Plan
+from lsmdbm._engine.plan import Limits, Plan
 from lsmdbm._engine.version import Version
 from lsmdbm._format.manifest import TableMeta
 from support.crash_storage import CrashStorage
@@ -85,7 +85,7 @@ class Stage:
         self._installed("flush", metas)
 
     def _compacted(self, plan, metas):
-        self._installed("move" if plan.is_move else "compact", metas)
+        self._installed("drop" if plan.is_drop else "move" if plan.is_move else "compact", metas)
 
     def _installed(self, name, metas):
         self.log.append((f"install {name}", [meta.number for meta in metas]))
@@ -157,8 +157,19 @@ def test_a_compaction_is_paid_byte_for_byte(stage):
     assert 10 == stage.log.count(("compact", 10))
 
 
+def test_what_writes_no_table_is_installed_on_the_way(stage):
+    drop = Plan(0, ((table(3),),), is_drop=True)
+    stage.plans += [plan(1, is_move=True), drop]
+    stage.compact(*[10] * 100)
+    events = stage.advance(100)
+
+    assert [("install move", [1]), ("install drop", [])] == [what for what in events if "install" in what[0]]
+    assert [("pick", True)] * 3 == [what for what in events if what[0] == "pick"]
+    assert ("compact", 10) in events
+
+
 def test_a_large_compaction_is_done_within_its_runway(stage):
-    total = 10 * RUNWAY * MEMTABLE_BYTES
+    total = int(MOST_PACE) * RUNWAY * MEMTABLE_BYTES
     stage.compact(*[100] * (total // 100), raw_bytes=total // 2)
     written = 0
     stage.advance(100)
@@ -167,6 +178,13 @@ def test_a_large_compaction_is_done_within_its_runway(stage):
         written += 100
 
     assert written <= RUNWAY * MEMTABLE_BYTES
+
+
+def test_a_very_large_compaction_costs_no_write_more_than_the_most(stage):
+    stage.compact(*[10] * 1000, raw_bytes=1000 * RUNWAY * MEMTABLE_BYTES)
+    stage.advance(100)
+
+    assert MOST_PACE * 100 / 10 == stage.log.count(("compact", 10))
 
 
 def test_a_long_level_0_makes_compactions_faster(stage):

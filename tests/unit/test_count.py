@@ -6,7 +6,8 @@ from lsmdbm._base.errors import error
 from lsmdbm._engine.count import FIRST_LOOKS, LOOKUP_COST, Count, after_flush, census
 from lsmdbm._engine.memtable import fold_newest
 from lsmdbm._engine.names import TABLE, file_name
-from lsmdbm._engine.picker import Limits, pick
+from lsmdbm._engine.picker import pick
+from lsmdbm._engine.plan import Limits
 from lsmdbm._format.coding import MAX_NUMBER
 from support.stage import Calls, Stage, live, memtable
 

@@ -9,7 +9,8 @@ from lsmdbm._base.storage import OsStorage
 from lsmdbm._engine import jobs
 from lsmdbm._engine.jobs import ENTRY_BYTES, SPAN_BLOCKS, TableSpan, compact, flush
 from lsmdbm._engine.names import TABLE, file_name
-from lsmdbm._engine.picker import Limits, pick_everything
+from lsmdbm._engine.picker import pick_everything
+from lsmdbm._engine.plan import Limits
 from lsmdbm._format.table_writer import BLOOM_STEP
 from support.crash_storage import SYNCS, UNLINKS, WRITES, Killed, failure
 from support.stage import Calls, Stage, live, memtable, merged, run

@@ -83,6 +83,14 @@ CASES = [
         sealed(fixed_bytes() + shape_bytes(compression=0, level=249, bloom_bits=0) + u32(0)),
     ),
     (
+        state(shape={**SHAPE, "compaction": "tiered"}),
+        sealed(fixed_bytes() + shape_bytes(compaction=1) + u32(0)),
+    ),
+    (
+        state(shape={**SHAPE, "compaction": "fifo", "max_bytes": 1 << 40}),
+        sealed(fixed_bytes() + shape_bytes(compaction=2) + u64(1 << 40) + u32(0)),
+    ),
+    (
         state((table(18),), (), (table(3, b"a", b"a"), table(7, b"b", b"c"))),
         with_tables(table_bytes(), table_bytes(2, 3, b"a", b"a"), table_bytes(2, 7, b"b", b"c")),
     ),
@@ -134,7 +142,11 @@ NEWER = [
     (fixed_bytes(features=0x10) + shape_bytes() + u32(0), "features 0x10"),
     (fixed_bytes() + shape_bytes(compression=2) + u32(0), "compression 2"),
     (fixed_bytes() + shape_bytes(compaction=3) + u32(0), "compaction 3"),
-    (fixed_bytes() + shape_bytes(compaction=1) + u32(0), "compaction='tiered'"),
+    (fixed_bytes() + shape_bytes(compaction=2) + u64(0) + u32(0), "max_bytes=0"),
+    (
+        fixed_bytes() + shape_bytes(compaction=2) + u64(1 << 63) + u32(0),
+        "max_bytes=9223372036854775808",
+    ),
     (fixed_bytes() + shape_bytes(block_bytes=0) + u32(0), "block_bytes=0"),
     (fixed_bytes() + shape_bytes(block_bytes=2**32 - 1) + u32(0), "block_bytes=4294967295"),
     (fixed_bytes() + shape_bytes(level=100) + u32(0), "compression_level=100"),

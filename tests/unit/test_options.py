@@ -2,13 +2,14 @@ import dataclasses
 
 import pytest
 
-from lsmdbm._base.options import BOUNDS, CHOICES, SECONDS, SHAPE, Options
+from lsmdbm._base.options import BOUNDS, CHOICES, OPTIONAL_BOUNDS, SECONDS, SHAPE, Options
 
+ALL_BOUNDS = BOUNDS | OPTIONAL_BOUNDS
 FIELDS = {field.name for field in dataclasses.fields(Options)}
 
 
 def test_every_option_is_checked_in_exactly_one_way():
-    names = [*CHOICES, *BOUNDS, *SECONDS]
+    names = [*CHOICES, *BOUNDS, *OPTIONAL_BOUNDS, *SECONDS]
 
     assert sorted(FIELDS) == sorted(names)
 
@@ -36,7 +37,7 @@ def test_none_is_a_choice_only_where_it_is_listed():
                 Options(**{name: None})
 
 
-@pytest.mark.parametrize(("name", "low", "high"), [(name, *ends) for name, ends in BOUNDS.items()])
+@pytest.mark.parametrize(("name", "low", "high"), [(name, *ends) for name, ends in ALL_BOUNDS.items()])
 def test_bounds_are_included_and_what_is_beyond_is_refused(name, low, high):
     assert low == getattr(Options(**{name: low}), name)
     assert high == getattr(Options(**{name: high}), name)
@@ -45,8 +46,15 @@ def test_bounds_are_included_and_what_is_beyond_is_refused(name, low, high):
             Options(**{name: value})
 
 
-@pytest.mark.parametrize("name", BOUNDS)
-@pytest.mark.parametrize("value", [True, 5.0, "5", None])
+@pytest.mark.parametrize("name", OPTIONAL_BOUNDS)
+def test_bound_that_may_be_left_out_is_none_by_default(name):
+    assert getattr(Options(), name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name in ALL_BOUNDS for value in (True, 5.0, "5")] + [(name, None) for name in BOUNDS],
+)
 def test_only_an_int_is_an_int(name, value):
     with pytest.raises(ValueError, match=name):
         Options(**{name: value})
@@ -97,3 +105,35 @@ def test_the_shape_of_a_database_can_be_remembered_and_chosen_again():
 
     assert set(SHAPE) == set(options.shape())
     assert options == Options.choose({}, options.shape())
+
+
+# A policy and its bound
+
+
+def test_fifo_needs_its_bound_as_soon_as_nothing_can_tell_it_any_more():
+    with pytest.raises(ValueError, match="^option max_bytes=None: must be an int for compaction='fifo'"):
+        Options.choose({"compaction": "fifo"}, {})
+
+    assert Options.choose({"compaction": "fifo"}).max_bytes is None  # the database may remember one
+    assert 7 == Options.choose({"compaction": "fifo"}, {"compaction": "fifo", "max_bytes": 7}).max_bytes
+
+
+@pytest.mark.parametrize("compaction", ["leveled", "tiered"])
+@pytest.mark.parametrize("remembered", [None, {}, {"compaction": "fifo", "max_bytes": 7}])
+def test_bound_that_nobody_would_keep_is_refused(compaction, remembered):
+    with pytest.raises(ValueError, match="^option max_bytes=9: must be None but for compaction='fifo'"):
+        Options.choose({"compaction": compaction, "max_bytes": 9}, remembered)
+
+
+def test_bound_alone_is_judged_by_the_policy_that_is_remembered():
+    assert 9 == Options.choose({"max_bytes": 9}).max_bytes
+    assert 9 == Options.choose({"max_bytes": 9}, {"compaction": "fifo", "max_bytes": 7}).max_bytes
+    for remembered in ({}, {"compaction": "tiered", "max_bytes": None}):
+        with pytest.raises(ValueError, match="^option max_bytes=9"):
+            Options.choose({"max_bytes": 9}, remembered)
+
+
+def test_another_policy_forgets_the_bound():
+    options = Options.choose({"compaction": "leveled"}, {"compaction": "fifo", "max_bytes": 7})
+
+    assert ("leveled", None) == (options.compaction, options.max_bytes)

@@ -1,12 +1,13 @@
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from lsmdbm._base.options import Options
-from lsmdbm._engine import picker
-from lsmdbm._engine.picker import Limits, Plan, bounds, pick, pick_everything
+from lsmdbm._engine import fifo, leveled, tiered
+from lsmdbm._engine.picker import pick, pick_everything
+from lsmdbm._engine.plan import MAX_WIDTH, Limits, Plan, bounds, occupied
 from lsmdbm._engine.version import Version
 from lsmdbm._format.manifest import MAX_LEVELS
 from support.drawings import Case, cases, describe
@@ -130,12 +131,17 @@ class Forest:
     truth: dict[bytes, tuple[int, bool]] = field(default_factory=dict)
     time: int = 0
     number: int = 0
+    written: int = 0  # entries in tables that plans made
 
     def table(self, entries):
         self.number += 1
         self.tables[self.number] = entries
         dead = sum(not lives for _, lives in entries.values())
-        return table_meta(self.number, min(entries), max(entries), file_bytes=len(entries), tombstones=dead)
+        return replace(
+            table_meta(self.number, min(entries), max(entries), file_bytes=len(entries), tombstones=dead),
+            first_seq=min(time for time, _ in entries.values()),
+            last_seq=max(time for time, _ in entries.values()),
+        )
 
     def flush(self):
         """Write some keys, within a part of all that is as wide as chance wants."""
@@ -149,8 +155,11 @@ class Forest:
         self.version = self.version.replace((), {0: [self.table(entries)]})
 
     def carry_out(self, plan):
-        if plan.is_move:
-            self.version = self.version.replace(plan.inputs, {plan.level: plan.inputs})
+        outputs = plan.ready_outputs
+        if plan.is_drop:
+            self.give_up(plan.inputs)
+        if outputs is not None:
+            self.version = self.version.replace(plan.inputs, {plan.level: outputs})
             return
         union = {}
         for run in reversed(plan.runs):
@@ -159,14 +168,22 @@ class Forest:
         kept = {
             key: entry
             for key, entry in sorted(union.items())
-            if entry[1] or self.version.holds_below(plan.level, key)
+            if entry[1] or plan.level == 0 or self.version.holds_below(plan.level, key)
         }
         outputs, keys = [], list(kept)
         while keys:
             length = self.rng.randrange(5, 40)
             outputs.append(self.table({key: kept[key] for key in keys[:length]}))
             del keys[:length]
+        self.written += len(kept)
         self.version = self.version.replace(plan.inputs, {plan.level: outputs})
+
+    def give_up(self, metas):
+        """Take note of the keys whose newest write goes away: there must be nothing of them from now on."""
+        for meta in metas:
+            for key, entry in self.tables[meta.number].items():
+                if self.truth.get(key) == entry:
+                    del self.truth[key]
 
     def wrongs(self):
         """Say what is wrong: nothing, as long as the plans were right."""
@@ -180,8 +197,9 @@ class Forest:
             for key, entry in self.tables[meta.number].items():
                 if seen.setdefault(key, entry)[0] < entry[0]:
                     found.append(f"a write of {key!r} in table {meta.number} is newer than one above it")
-        for key, entry in self.truth.items():
-            if seen.get(key, (0, False)) != entry and (entry[1] or seen.get(key, (0, False))[1]):
+        for key in self.truth.keys() | seen.keys():
+            entry, visible = self.truth.get(key, (0, False)), seen.get(key, (0, False))
+            if visible != entry and (entry[1] or visible[1]):
                 found.append(f"{key!r} is not what was written last")
         return found
 
@@ -253,6 +271,163 @@ def test_compacting_everything_leaves_one_level_and_nothing_to_do(seed, number):
     assert pick(tree.version, tree.limits) is None
 
 
+# Other policies, and trees that another one left
+
+
+POLICIES = {"leveled": None, "tiered": None, "fifo": 400}  # name: bound
+
+
+def grown_by(seed, number, compaction, pick=pick):
+    """Return a forest of that policy, and the plans that made it."""
+    tree = forest(f"{seed} {compaction}", number)
+    tree.limits = replace(tree.limits, compaction=compaction, max_bytes=POLICIES[compaction])
+    plans = []
+    for plan in tree.grow(pick, 200):
+        plans.append(plan)
+        assert [] == tree.wrongs(), f"seed {seed}: {describe(plan)}"
+    return tree, plans
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_tiered_keeps_few_runs_and_the_last_is_the_largest_part(seed, number):
+    tree, plans = grown_by(seed, number, "tiered")
+    sizes = [tree.version.level_bytes(level) for level in occupied(tree.version)]
+
+    assert len(tree.version.level(0)) < tree.limits.level0_tables
+    assert 0 < len(sizes) <= tiered.MAX_RUNS
+    assert sizes[-1] >= sum(sizes[:-1])
+    assert {True, False} == {plan.is_move for plan in plans}
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_tiered_writes_less_than_leveled(seed, number):
+    """The same flushes, of keys at random."""
+    trees = []
+    for compaction in ("leveled", "tiered"):
+        tree = Forest(random.Random(f"{seed} {number}"), Limits(10, 4, 100, 10, compaction))
+        tree.rng.choice = max  # keys from all over, thirty at a time
+        for _ in tree.grow(pick, 250):
+            pass
+        trees.append(tree)
+    leveled_tree, tiered_tree = trees
+
+    assert 0 < tiered_tree.written < 0.6 * leveled_tree.written
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_fifo_keeps_its_bound_and_gives_up_the_oldest(seed, number):
+    tree, plans = grown_by(seed, number, "fifo")
+    drops = [plan for plan in plans if plan.is_drop]
+
+    assert 0 < sum(meta.file_bytes for meta in tree.version) <= POLICIES["fifo"]
+    assert drops
+    assert not any(plan.is_move for plan in plans)
+    assert {plan.level for plan in plans} == {0} == {len(tree.version.levels) - 1}
+    newest_lost = max(meta.last_seq for plan in drops for meta in plan.inputs)
+    assert all(meta.last_seq > newest_lost for meta in tree.version)
+
+
+def test_fifo_keeps_its_newest_table_however_small_the_bound_is():
+    newest, *older = [table_meta(number, b"a", b"z") for number in (9, 8, 7)]
+    limits = Limits(10, 4, 100, 10, "fifo", 1)
+
+    assert Plan(0, ((older[0],), (older[1],)), is_drop=True) == pick(Version(((newest, *older),)), limits)
+    assert pick(Version(((newest,),)), limits) is None
+
+
+def test_fifo_keeps_few_runs_and_writes_little_for_it():
+    """A thousand flushes of one entry each, below the bound."""
+    version, limits, written = Version(), Limits(100, 4, 100, 10, "fifo", 10_000), 0
+    for number in range(1, 1001):
+        version = version.replace((), {0: [table_meta(number, b"a", b"z", file_bytes=1)]})
+        while (plan := pick(version, limits)) is not None:
+            size = sum(meta.file_bytes for meta in plan.inputs)
+            written += size
+            fold = table_meta(10_000 * number + plan.inputs[0].number, b"a", b"z", file_bytes=size)
+            version = version.replace(plan.inputs, {0: [fold]})
+            assert fifo.FAN == len(plan.runs)
+
+        assert len(version) <= fifo.MOST_RUNS
+    assert 1000 == sum(meta.file_bytes for meta in version)
+    assert 0 < written < 3 * 1000
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_every_policy_goes_on_from_what_any_other_left(seed, number):
+    rng = random.Random(f"{seed} any policy {number}")
+    tree = forest(seed, number)
+    seen = []
+    turns = 4 * list(POLICIES)
+    rng.shuffle(turns)
+    for compaction in turns:
+        tree.limits = replace(tree.limits, compaction=compaction, max_bytes=POLICIES[compaction])
+        if rng.random() < 0.2:
+            tree.carry_out(pick_everything(tree.version, tree.limits) or Plan(1, ()))
+        waits = rng.random() < 0.3  # a loader without compaction leaves a long level 0
+        for plan in tree.grow((lambda *_: None) if waits else pick, rng.choice((1, 10, 100))):
+            seen.append((compaction, plan))
+            assert [] == tree.wrongs(), f"seed {seed}: {compaction}: {describe(plan)}"
+    assert 0 < len(seen) <= 12 * 100 * 10
+
+
+@pytest.mark.parametrize("compaction", ["leveled", "tiered"])
+def test_long_level_0_is_merged_in_parts(seed, compaction):
+    tree = Forest(random.Random(f"{seed} long"), Limits(10, 4, 100, 10, compaction))
+    for _ in tree.grow(lambda *_: None, 300):
+        pass
+    plans = list(tree.grow(pick, 1))
+
+    assert [] == tree.wrongs()
+    assert len(plans) >= 300 // MAX_WIDTH
+    assert max(len(plan.runs) for plan in plans) <= MAX_WIDTH + tiered.MAX_RUNS
+
+
+def test_leveled_makes_a_tree_of_tiered_as_shallow_as_its_bytes_need(seed):
+    tree, _ = grown_by(seed, 0, "tiered")
+    tree.limits = Limits(10, 4, 10_000)
+    deepest = len(tree.version.levels) - 1
+    plans = list(tree.grow(pick, 1))
+
+    assert [] == tree.wrongs()
+    assert deepest == tiered.MAX_RUNS
+    assert occupied(tree.version) in ([1], [2])
+    assert plans
+
+
+def test_compacting_a_tree_of_fifo_drops_what_is_too_much_first():
+    metas = [table_meta(number, b"a", b"z", file_bytes=10) for number in (9, 8, 7)]
+    limits = Limits(10, 4, 100, 10, "fifo", 20)
+    drop = pick_everything(Version((tuple(metas),)), limits)
+
+    assert Plan(0, ((metas[2],),), is_drop=True) == drop
+    assert Plan(1, ((metas[0],), (metas[1],))) == pick_everything(Version((tuple(metas[:2]),)), limits)
+
+
+def drops_the_newest(version, limits):
+    tables = version.level(0)
+    return Plan(0, (tables[:1],), is_drop=True) if len(tables) > 10 else None
+
+
+def drops_what_is_alone_in_level_1(version, limits):
+    """And leaves level 2 as it is."""
+    plan = pick(version, limits)
+    if plan is None and len(version.levels) > 2 and version.level(1):
+        return Plan(0, (version.level(1)[:1],), is_drop=True)
+    return plan
+
+
+def leaves_out_a_run(version, limits):
+    plan = tiered.pick(version, limits)
+    if plan is None or plan.is_move or len(plan.runs) < 3:
+        return plan
+    return Plan(plan.level, (*plan.runs[:1], *plan.runs[2:]))
+
+
+def folds_every_second(version, limits):
+    tables = version.level(0)
+    return Plan(0, tuple((meta,) for meta in tables[:8:2])) if len(tables) >= 8 else None
+
+
 def oldest_alone(version, limits):
     """Level 0 table by table, without what it overlaps below."""
     level0 = version.level(0)
@@ -291,7 +466,11 @@ def one_level_too_deep(version, limits):
 
 @pytest.mark.parametrize(
     "broken",
-    [oldest_alone, newest_with_level_1, runs_oldest_first, moves_all, one_too_few_below, one_level_too_deep],
+    [
+        *(oldest_alone, newest_with_level_1, runs_oldest_first, moves_all, one_too_few_below),
+        *(one_level_too_deep, drops_what_is_alone_in_level_1, leaves_out_a_run, folds_every_second),
+        drops_the_newest,
+    ],
 )
 def test_guard_finds_plans_that_are_wrong(seed, broken):
     tree = Forest(random.Random(f"{seed} broken"), Limits(10, 4, 50, 2))
@@ -300,7 +479,7 @@ def test_guard_finds_plans_that_are_wrong(seed, broken):
 
 
 def test_guard_of_the_drawings_finds_a_plan_that_differs(monkeypatch):
-    monkeypatch.setattr(picker, "_overlaps_nothing", lambda version, meta: False)
+    monkeypatch.setattr(leveled, "_overlaps_nothing", lambda version, meta: False)
     different = [case for _, case in CASES if not answers_as_drawn(case)]
 
     assert {"several are moved at once", "overlapping level 2 does not"} <= {case.title for case in different}

@@ -11,7 +11,7 @@ from lsmdbm._engine import tree
 from lsmdbm._engine.count import census
 from lsmdbm._engine.jobs import Workshop
 from lsmdbm._engine.names import MANIFEST, TABLE, WAL, Counter, file_name
-from lsmdbm._engine.picker import Limits
+from lsmdbm._engine.plan import Limits, Plan
 from lsmdbm._engine.recovery import recover
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.tree import STALL_MEMTABLES, Tree
@@ -393,6 +393,37 @@ def test_census_that_a_flush_overtook_is_not_believed(machine):
 
     assert None is machine.tree.view.table_keys
     assert 1 == counted(machine)
+
+
+def test_census_that_a_drop_overtook_is_not_believed(machine):
+    """Nor what it found out about memtables: below them there is less now."""
+    machine.put(b"a")
+    machine.flush()
+    machine.put(b"a", b"again")
+    view = machine.tree.pin()
+    machine.tree._install_compaction(Plan(0, (view.version.level(0),), is_drop=True), [])
+    found = census(view)
+    machine.tree.learn_count(view, *found)
+
+    assert (1, 1) == found
+    assert None is machine.tree.view.table_keys
+    assert 1 == counted(machine) == len(machine.keys())
+    assert 0 == machine.tree.view.table_keys
+
+
+def test_memtables_that_a_drop_finds_in_a_flush_are_flushed_all_the_same(machine):
+    machine.put(b"a")
+    machine.flush()
+    machine.put(b"b")
+    assert 2 == counted(machine)
+    machine.tree.start_flush()
+    dropped = machine.tree.view.version.level(0)
+    machine.tree._install_compaction(Plan(0, (dropped,), is_drop=True), [])
+    machine.tree.background.work(machine.tree.background.flushing)
+
+    assert () == machine.tree.view.sealed
+    assert [b"b"] == machine.keys()
+    assert (1, None) == (counted(machine), current(machine.storage).live_count)
 
 
 def test_flush_keeps_the_count_of_a_tree_that_is_asked_for_it(machine):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lsmdbm._base.errors import error
 from lsmdbm._engine import version as version_module
-from lsmdbm._engine.version import Version
+from lsmdbm._engine.version import Version, sorted_runs
 from lsmdbm._format.manifest import MAX_LEVELS
 from support.stage import table_meta
 
@@ -156,6 +156,42 @@ def test_tables_added_to_a_deeper_level_stand_in_key_order():
     assert ((), (A, B)) == version.levels
 
 
+def test_tables_that_replace_others_in_level_0_take_the_place_of_the_newest_of_them():
+    """What was flushed meanwhile is newer, what stands behind is older."""
+    old = [table_meta(number, b"a", b"z") for number in range(1, 6)]
+    version = Version((tuple(reversed(old)),))
+    fresh = [table_meta(9, b"a", b"f"), table_meta(10, b"g", b"z")]
+    replaced = version.replace(old[1:3], {0: fresh})
+
+    assert ((*reversed(old[3:]), *fresh, old[0]),) == replaced.levels
+    assert ((*fresh, old[0]),) == version.replace(old[1:], {0: fresh}).levels
+
+
+def test_drops_are_counted_from_version_to_version():
+    version = Version(((B, A),))
+    dropped = version.replace([A], {}, is_drop=True)
+
+    assert (0, 0, 1, 1) == (
+        version.drops,
+        version.replace([A], {}).drops,
+        dropped.drops,
+        dropped.replace((), {0: [C]}).drops,
+    )
+
+
+@given(st.lists(bounds, max_size=12))
+def test_sorted_runs_are_the_tables_in_their_order_cut_where_one_does_not_follow(pairs):
+    tables = [table_meta(number, *pair) for number, pair in enumerate(pairs)]
+    runs = sorted_runs(tables)
+
+    assert tables == [meta for run in runs for meta in run]
+    for run in runs:
+        for lower, upper in zip(run, run[1:], strict=False):
+            assert lower.largest < upper.smallest
+    for run, following in zip(runs, runs[1:], strict=False):
+        assert run[-1].largest >= following[0].smallest
+
+
 def test_removed_tables_are_gone_and_the_others_keep_their_order():
     version = Version(((A, B, C), (table_meta(4, b"a", b"b"), table_meta(5, b"c", b"d"))))
     replaced = version.replace([B, version.level(1)[0]], {})
@@ -211,7 +247,7 @@ def test_any_replacements_keep_the_rules(seed):
         removed = rng.sample(list(version), rng.randrange(len(version) + 1)) if rng.random() < 0.3 else []
         for meta in removed:
             del held[meta.number]
-        level, added = rng.randrange(4), []
+        level, added = rng.randrange(1 if removed else 0, 4), []
         for _ in range(rng.randrange(3)):
             number += 1
             borders = sorted((b"%d" % rng.randrange(1000), b"%d" % rng.randrange(1000)))
