@@ -20,7 +20,7 @@ COMPARED = 10_000  # of a scan
 def wanted(job: Job) -> list[Lump] | list[tuple[list[bytes], list[None]]]:
     """Return the keys to get and what they must give, by the option `which`: some, hot or missing."""
     which = job.options.get("which", "some")
-    count = COLD_READS if job.options.get("cold") else job.reads
+    count = min(job.reads, COLD_READS) if job.options.get("cold") else job.reads
     if which == "missing":
         absent = [job.data.absent(number) for number in range(count)]
         parts = [absent[low : low + LUMP] for low in range(0, count, LUMP)]
@@ -82,7 +82,7 @@ def scan(job: Job) -> Figures:
             count += 1
         seconds = clock() - begin
         if count != job.data.entries:
-            raise WrongAnswer(f"{job.adapter.name}: {count} entries of {job.data.entries}")
+            raise WrongAnswer(f"{job.adapter.name}: {count} of {job.data.entries} entries")
         if count <= COMPARED:
             compare(job, store)
     return per_operation(seconds, count)
