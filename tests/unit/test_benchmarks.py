@@ -1,11 +1,12 @@
 """Figures, order of running, tables of the benchmarks: what they say follows from what was measured."""
 
 import random
+import re
 from collections import Counter
 
 import pytest
 
-from support.benches import adapters, bars, data, figures, plots, report, results, runner, workloads
+from support.benches import ROOT, adapters, bars, data, figures, plots, report, results, runner, workloads
 
 
 def test_percentiles_are_of_the_sorted_figures_in_microseconds():
@@ -285,3 +286,11 @@ def test_plots_are_drawn_of_what_there_is_and_the_same_again(measured, tmp_path)
 
     assert ["ratios.svg", "growth.svg"] == [path.name for path in first]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+
+
+def test_the_page_lists_every_workload():
+    page = (ROOT / "docs/benchmarks.md").read_text("ascii")
+    section = page.split("\n## What is measured\n")[1].partition("\n#")[0]
+    listed = re.findall(r"^\| (\S+) \| (.*) \|$", section, re.MULTILINE)[2:]
+
+    assert [(each.name, each.title) for each in workloads.WORKLOADS.values()] == listed
