@@ -2,6 +2,7 @@
 
     python -m benchmarks run results.json            everything, 100,000 entries
     python -m benchmarks run results.json --entries 1000000 --only fillrandom,readrandom --peers plyvel,lmdb
+    python -m benchmarks run results.json --only '' --growth 10000,100000,1000000
     python -m benchmarks compare before.json after.json
     python -m benchmarks plot results.json --to plots
     python -m benchmarks report results.json
@@ -50,7 +51,12 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--limit", type=float, default=default["limit"], help="seconds a phase may take; default: %(default)s"
     )
-    run.add_argument("--only", type=listed, default=["*"], help="workloads, comma-separated; * and ? match")
+    run.add_argument(
+        "--only",
+        type=listed,
+        default=["*"],
+        help="workloads, comma-separated; * and ? match; '' for none but growth",
+    )
     run.add_argument(
         "--peers", type=listed, default=[*ADAPTERS], help="comma-separated; lsmdbm always is one"
     )

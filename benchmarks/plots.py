@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.adapters import OURS
 from benchmarks.bars import sizes
 from benchmarks.figures import PERCENTILES
-from benchmarks.report import GROWING
+from benchmarks.report import GROWING, shown_names
 from benchmarks.results import Results
 from benchmarks.workloads import GROWTH
 
@@ -45,7 +45,7 @@ def new(**shape: Any) -> tuple[Any, Any]:
 
 def ratios(results: Results) -> Any:
     """Our time as a multiple of each peer's, a row for each workload."""
-    names = [name for name in results.workloads() if not name.startswith(GROWTH)]
+    names = [name for name in shown_names(results) if not name.startswith(GROWTH)]
     names = [name for name in names if results.figure(name, OURS, "us") is not None]
     others = [peer for peer in results.peers if peer != OURS]
     if not names or not others:
@@ -54,7 +54,8 @@ def ratios(results: Results) -> Any:
     for peer, marker in zip(others, MARKERS, strict=False):
         found = [(results.ratio(name, peer, "us"), row) for row, name in enumerate(names)]
         points = [(factor, row) for factor, row in found if factor is not None]
-        axes.plot(*zip(*points, strict=True), marker, label=peer, ls="", ms=4) if points else None
+        if points:
+            axes.plot(*zip(*points, strict=True), marker, label=peer, ls="", ms=4)
     axes.axvline(1, color="gray", lw=0.8)
     axes.set(xscale="log", xlabel="lsmdbm's time as a multiple of the peer's; left of 1, lsmdbm is faster")
     axes.set_yticks(range(len(names)), names)
@@ -73,11 +74,11 @@ def growth(results: Results) -> Any:
     for axes, (title, name, suffix) in zip(panels, GROWING, strict=True):
         for peer, marker in zip(results.peers, MARKERS, strict=False):
             values = [results.figure(f"{GROWTH}{size}{suffix}", peer, name) for size in measured]
-            points = [
-                (size, value) for size, value in zip(measured, values, strict=True) if value is not None
-            ]
-            axes.plot(*zip(*points, strict=True), marker=marker, label=peer, ms=4, lw=1) if points else None
+            points = [(size, value) for size, value in zip(measured, values, strict=True) if value]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker=marker, label=peer, ms=4, lw=1)
         axes.set_title(title, fontsize=9, loc="left")
+        axes.set_yscale("log")
         axes.grid(alpha=0.3)
     panels[-1].set(xscale="log", xlabel="entries")
     panels[0].legend(loc="upper left", bbox_to_anchor=(1, 1))

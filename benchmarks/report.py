@@ -36,7 +36,7 @@ class Section:
 
 def sections(results: Results) -> list[Section]:
     """Return all tables but that of the bars; rows that nobody measured are left out."""
-    names = results.workloads()
+    names = shown_names(results)
     timed = [name for name in names if not name.startswith(GROWTH)]
     found = [
         Section("Microseconds an operation", [Row(name, name, "us") for name in timed]),
@@ -88,6 +88,11 @@ def sections(results: Results) -> list[Section]:
         Section(each.title, [row for row in each.rows if is_measured(results, row)]) for each in found
     ]
     return [section for section in measured if section.rows]
+
+
+def shown_names(results: Results) -> list[str]:
+    """Return the workloads that are more than a beginning for others."""
+    return [name for name in results.workloads() if not find(name).is_setup]
 
 
 GROWING = [

@@ -31,6 +31,7 @@ class Workload:
         entries: how many, where it is not the number that was asked for.
         needs: what a peer must be able to do, an attribute of Adapter.
         options: of the phase.
+        is_setup: only there for others to start from; its figures are not shown.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Workload:
     entries: int = 0
     needs: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    is_setup: bool = False
 
     def run(self, adapter: type[Adapter], directory: str, settings: Settings) -> Figures:
         data = Data(self.data, self.entries or settings.entries, settings.seed)
@@ -118,7 +120,7 @@ _TABLE = [
     Workload(
         "openput", "open_and_put", "open, put, close", "fillrandom", changes=True, options={"cycles": 20}
     ),
-    Workload("fill10", "fill", "10 entries", entries=10),
+    Workload("fill10", "fill", "10 entries", entries=10, is_setup=True),
     Workload("open10", "open_and_get", "open, get, close; 10 entries", "fill10", entries=10),
     Workload("openput10", "open_and_put", "open, put, close; 10 entries", "fill10", changes=True, entries=10),
     Workload("import", "load", "import"),
