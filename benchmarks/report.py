@@ -26,6 +26,7 @@ class Row:
     title: str
     workload: str
     figure: str
+    is_compared: bool = True  # with ours, in brackets
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def sections(results: Results) -> list[Section]:
         Section(
             "Queue: microseconds, and the last tenth as a multiple of the first",
             [
-                Row(title, "queue", figure)
+                Row(title, "queue", figure, not figure.endswith("drift"))
                 for title, figure in (
                     ("append", "append_us"),
                     ("append, last to first", "append_drift"),
@@ -68,8 +69,8 @@ def sections(results: Results) -> list[Section]:
         Section(
             "Milliseconds",
             [Row(name, name, "ms") for name in names]
-            + [Row(f"{name}: two bare syncs", name, "bare_ms") for name in names]
-            + [Row(f"{name}: last tenth to first", name, "drift") for name in names],
+            + [Row(f"{name}: two bare syncs", name, "bare_ms", False) for name in names]
+            + [Row(f"{name}: last tenth to first", name, "drift", False) for name in names],
         ),
         Section(
             "Resident memory above the start, in MiB",
@@ -136,7 +137,7 @@ def shown(results: Results, row: Row, peer: str) -> str:
     if value is None:
         return FAILED if error(results, row.workload, peer) else "-"
     star = "*" if results.figure(row.workload, peer, "cut") else ""
-    factor = ratio(results.figure(row.workload, OURS, row.figure), value) if peer != OURS else None
+    factor = results.ratio(row.workload, peer, row.figure) if peer != OURS and row.is_compared else None
     return f"{number(value)}{star}" + (f" ({times(factor)})" if factor is not None else "")
 
 
@@ -169,10 +170,11 @@ def heading(results: Results) -> str:
     """Return when, where and how much, in a paragraph or two."""
     facts = results.about
     load = f", load {facts['load']} at the start" if facts.get("load") is not None else ""
+    runs = "one run" if facts["repeat"] == 1 else f"medians of {facts['repeat']} runs"
     lines = [
         f"{facts['date']}, CPython {facts['python']}, {facts['system']} {facts['machine']}, "
         f"{facts['cores']} cores{load}; {facts['entries']:,} entries, at most {facts['reads']:,} reads, "
-        f"seed {facts['seed']}, medians of {facts['repeat']} runs.",
+        f"seed {facts['seed']}, {runs}.",
         "",
         "Peers: " + ", ".join(f"{name} {version}" for name, version in results.peers.items()) + ".",
     ]

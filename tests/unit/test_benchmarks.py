@@ -191,7 +191,9 @@ def measured():
         ("fillrandom", "lsmdbm", [{"us": 4.0, "bytes": 80.0}, {"us": 5.0, "bytes": 80.0}, {"us": 9.0}]),
         ("fillrandom", "plyvel", [{"us": 2.0, "bytes": 100.0, "cut": 1.0}]),
         ("fill10", "lsmdbm", [{"us": 70.0}]),
-        ("queue", "lsmdbm", [{"us": 30.0}]),
+        ("queue", "lsmdbm", [{"us": 30.0, "pop_us": 10.0}]),
+        ("open", "lsmdbm", [{"ms": 3.0, "drift": 1.5}]),
+        ("open", "plyvel", [{"ms": 6.0, "drift": 3.0}]),
         ("growth.1000", "lsmdbm", [{"us": 4.0}]),
         ("growth.100000", "lsmdbm", [{"us": 5.0}]),
         ("growth.1000000", "lsmdbm", [{"us": 15.0}]),
@@ -225,9 +227,10 @@ def test_report_says_what_was_measured(measured):
         "## Bytes on disk an entry\n\n"
         "|  | lsmdbm | plyvel | dict |\n| --- | --- | --- | --- |\n"
         "| fillrandom | 80 | 100* (0.80x) | - |\n\n"
-        "## Growth: microseconds a put\n\n"
+        "## Queue: "
     ) in text
     assert "| 1,000,000 entries | 15 | - | - |\n" in text
+    assert "| open | 3 | 6 (0.50x) | - |\n| open: last tenth to first | 1.5 | 3 | - |\n" in text
     assert "| 70 |" not in text  # of a workload that is only there for others to start from
     assert text.endswith(
         "## Failures\n\n| workload | peer | reason |\n| --- | --- | --- |\n"
