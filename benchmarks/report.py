@@ -194,11 +194,19 @@ def markdown(results: Results, level: int = 2) -> str:
         parts.append(f"{mark} {section.title}\n\n{table(['', *peers], rows)}")
     titles = ([name, find(name).title] for name in results.workloads())
     parts.append(f"{mark} Workloads\n\n{table(['name', 'what is timed'], titles)}")
-    failures = [cell for cell in results.cells.values() if cell.error]
-    if failures:
-        rows = ([cell.workload, cell.peer, cell.error.replace("|", "\\|")] for cell in failures)
-        parts.append(f"{mark} Failures\n\n{table(['workload', 'peer', 'reason'], rows)}")
+    if failures := failed(results):
+        rows = ([peer, reason, ", ".join(names)] for (peer, reason), names in failures.items())
+        parts.append(f"{mark} Failures\n\n{table(['peer', 'reason', 'workloads'], rows)}")
     return "\n".join(parts)
+
+
+def failed(results: Results) -> dict[tuple[str, str], list[str]]:
+    """Return peer and reason with the workloads that have no figures for it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for cell in results.cells.values():
+        if cell.error:
+            found.setdefault((cell.peer, cell.error.replace("|", "\\|")), []).append(cell.workload)
+    return found
 
 
 def comparison(before: Results, after: Results, peer: str = OURS) -> str:

@@ -96,16 +96,17 @@ def one(
     cell = results.cell(workload.name, peer)
     if workload.needs and not getattr(ADAPTERS[peer], workload.needs):
         return "-"
-    if trouble := workload.start and made.get((workload.start, peer), "not there"):
-        cell.error = f"{workload.start}: {trouble}"
-        return cell.error
+    if trouble := workload.start and made[workload.start, peer]:
+        made[workload.name, peer] = cell.error = trouble
+        return trouble
     directory = prepared(workload, peer, base)
     try:
         figures = phase(workload.name, peer, str(directory), run.settings)
     except PhaseError as exc:
-        made[workload.name, peer] = cell.error = str(exc)
+        cell.error = str(exc)
+        made[workload.name, peer] = f"{workload.name}: {exc}"
         return cell.error
-    made[workload.name, peer] = "was cut short" if "cut" in figures else ""
+    made[workload.name, peer] = f"{workload.name} was cut short" if "cut" in figures else ""
     cell.runs.append(figures)
     return brief(figures)
 

@@ -91,6 +91,7 @@ def test_every_workload_starts_from_files_of_the_same_entries():
         if workload.start:
             start = workloads.find(workload.start)
             assert (start.data, start.entries) == (workload.data, workload.entries), workload.name
+            assert start.needs in ("", workload.needs)
 
 
 @pytest.mark.parametrize("name", ["fill", "growth", "growth.", "growth.0", "growth.x", "100", "100.read"])
@@ -154,7 +155,7 @@ def test_a_phase_that_fails_takes_with_it_only_what_starts_from_it(monkeypatch, 
     errors = {workload: cell.error for (workload, _), cell in found.cells.items()}
     assert "it broke" == errors["fillrandom"]
     assert "fillrandom: it broke" == errors["readseq"]
-    assert errors["readseq.compacted"]
+    assert "fillrandom: it broke" == errors["readseq.compacted"]
     assert "" == errors["fillseq"]
 
 
@@ -162,7 +163,7 @@ def test_nothing_starts_from_a_fill_that_was_cut(monkeypatch, tmp_path):
     seen, found, _ = run(monkeypatch, tmp_path, ["readseq"], ["lsmdbm"], fillrandom="is cut")
 
     assert [("fillrandom", "lsmdbm")] == seen
-    assert "fillrandom: was cut short" == found.cell("readseq", "lsmdbm").error
+    assert "fillrandom was cut short" == found.cell("readseq", "lsmdbm").error
 
 
 def test_what_a_peer_cannot_do_is_no_error(monkeypatch, tmp_path):
@@ -199,7 +200,8 @@ def measured():
         ("growth.1000000", "lsmdbm", [{"us": 15.0}]),
     ]:
         found.cell(workload, peer).runs.extend(runs)
-    found.cell("queue", "plyvel").error = "it | broke"
+    for workload in ("queue", "seekrandom"):
+        found.cell(workload, "plyvel").error = "it | broke"
     found.cell("queue", "dict")
     return found
 
@@ -233,8 +235,8 @@ def test_report_says_what_was_measured(measured):
     assert "| open | 3 | 6 (0.50x) | - |\n| open: last tenth to first | 1.5 | 3 | - |\n" in text
     assert "| 70 |" not in text  # of a workload that is only there for others to start from
     assert text.endswith(
-        "## Failures\n\n| workload | peer | reason |\n| --- | --- | --- |\n"
-        "| queue | plyvel | it \\| broke |\n"
+        "## Failures\n\n| peer | reason | workloads |\n| --- | --- | --- |\n"
+        "| plyvel | it \\| broke | queue, seekrandom |\n"
     )
 
 
