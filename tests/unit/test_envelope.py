@@ -200,6 +200,16 @@ def test_bytes_that_are_raw_need_no_dictionary():
     assert RAW == unwrap(seal(RAW, SEED, 28), len(RAW), SEED, 28, DICTIONARY)
 
 
+def test_a_frame_that_is_found_is_expanded_with_the_dictionary_only_if_it_states_one(monkeypatch):
+    """Expanded with a dictionary, a frame that was made without one may give other bytes."""
+    with_one, without = (wrap(PARTS[0], 1, SEED, 28, dictionary) for dictionary in (DICTIONARY, b""))
+    found = PARTS[0], len(PARTS[0])
+
+    assert found == envelope.unwrap_found(with_one, SEED, 28, DICTIONARY)
+    monkeypatch.setattr(envelope._codecs, "decompressor", None)
+    assert found == envelope.unwrap_found(without, SEED, 28, DICTIONARY)
+
+
 def test_a_dictionary_that_is_none_is_malformed_in_both_directions():
     for broken in (DICTIONARY[:20], b"\0" * 300, DICTIONARY[:8] + b"\xff" * 300):
         with pytest.raises(Malformed, match="zstd: "):

@@ -100,7 +100,13 @@ def test_the_dictionary_that_most_of_the_sample_has_is_inherited(chosen, monkeyp
         with_dictionary(stage, dict(parts[low : low + 500]), dictionary)
         for low, dictionary in ((0, old), (500, new), (1000, new), (1500, b""))
     ]
-    for some, inherited in ((metas, new), (metas[:1], old), (metas[::3], old), (metas[3:], b"")):
+    for some, inherited in (
+        (metas, new),
+        (metas[:1], old),
+        (metas[::3], old),
+        ([*metas[::3], metas[3]], old),
+        (metas[3:], b""),
+    ):
         dictionary_of_tables(some, stage.tables, OPTIONS, 1 << 30)
         assert inherited == chosen.pop()[3]
 
