@@ -9,7 +9,9 @@ Rules
      own outputs, and those only if it is dropped or fails.
   2. Every output is complete and synced when the job returns: step (1) of the install.
   3. A tombstone is dropped only if no deeper level can hold its key; never by a merge within level 0.
-  4. A run of blocks that overlaps no other input goes over as it is, values still compressed.
+  4. A run of blocks that overlaps no other input goes over as it is, values still compressed; those of
+     another dictionary are compressed again.
+  5. All outputs of a job have the same dictionary, or none.
 
 Thread safety: one thread at a time, under the lock of the store.
 """
@@ -27,6 +29,7 @@ from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.merge import merge, merge_spans, survivors
 from lsmdbm._engine.names import TABLE, Counter, file_name
 from lsmdbm._engine.plan import Limits, Plan
+from lsmdbm._engine.samples import dictionary_of_memtables, dictionary_of_tables
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.version import Version
 from lsmdbm._format.manifest import TableMeta
@@ -62,13 +65,17 @@ class _Outputs:
         origin: for their metadata.
         cut_bytes: a table is cut when it is this long.
         entry_worth: bytes of input that one entry stands for.
+        dictionary: to compress them with; b"" for none.
     """
 
-    def __init__(self, workshop: Workshop, origin: Origin, cut_bytes: int, entry_worth: float) -> None:
+    def __init__(
+        self, workshop: Workshop, origin: Origin, cut_bytes: int, entry_worth: float, dictionary: bytes = b""
+    ) -> None:
         self._workshop = workshop
         self._origin = origin
         self._cut_bytes = cut_bytes
         self._entry_worth = entry_worth
+        self._dictionary = dictionary
         self._writer: TableWriter | None = None
         self._file: File | None = None
         self._numbers: list[int] = []
@@ -85,8 +92,9 @@ class _Outputs:
                 number,
                 int.from_bytes(shop.storage.urandom(8), "little"),
                 block_bytes=options.block_bytes,
-                level=options.compression_level if options.compression else None,
+                level=_level(options),
                 bloom_bits=options.bloom_bits_per_key,
+                dictionary=self._dictionary,
             )
         return self._writer
 
@@ -132,6 +140,10 @@ class _Outputs:
                 pass  # a table without a manifest counts for nothing; the next opening collects it
 
 
+def _level(options: Options) -> int | None:
+    return options.compression_level if options.compression else None
+
+
 def flush(memtables: Sequence[Memtable], workshop: Workshop) -> Steps:
     """Write sealed memtables, given newest first, into level-0 tables.
 
@@ -140,8 +152,10 @@ def flush(memtables: Sequence[Memtable], workshop: Workshop) -> Steps:
     """
     origin = Origin(0, memtables[-1].first_seq, memtables[0].last_seq)
     entry_worth = sum(memtable.charge for memtable in memtables) / max(1, sum(map(len, memtables)))
-    outputs = _Outputs(workshop, origin, 4 * workshop.limits.table_bytes, entry_worth)
-    return _write(merge([memtable.chunks() for memtable in memtables]), outputs)
+    cut_bytes = 4 * workshop.limits.table_bytes
+    dictionary = dictionary_of_memtables(memtables, workshop.options, cut_bytes)
+    outputs = _Outputs(workshop, origin, cut_bytes, entry_worth, dictionary)
+    return (yield from _write(merge([memtable.chunks() for memtable in memtables]), outputs))
 
 
 def rewrite(chunks: Chunks, origin: Origin, workshop: Workshop) -> Steps:
@@ -181,13 +195,15 @@ def compact(plan: Plan, version: Version, workshop: Workshop) -> Steps:
         tuple(sorted(meta.number for meta in inputs)),
     )
     entry_worth = sum(meta.raw_bytes for meta in inputs) / sum(meta.entries for meta in inputs)
-    outputs = _Outputs(workshop, origin, workshop.limits.table_bytes, entry_worth)
+    table_bytes = workshop.limits.table_bytes
+    dictionary = dictionary_of_tables(inputs, workshop.tables, workshop.options, table_bytes)
+    outputs = _Outputs(workshop, origin, table_bytes, entry_worth, dictionary)
 
     def is_bottom(key: bytes) -> bool:
         return plan.level > 0 and not version.holds_below(plan.level, key)
 
     try:
-        for part in _parts(plan, workshop):
+        for part in _parts(plan, workshop, dictionary):
             if isinstance(part, StoredBlock):
                 outputs.writer().add_block(part)  # rule 4
                 entries = len(part.keys)
@@ -204,11 +220,12 @@ def compact(plan: Plan, version: Version, workshop: Workshop) -> Steps:
         raise
 
 
-def _parts(plan: Plan, workshop: Workshop) -> Iterator[Chunk | StoredBlock]:
+def _parts(plan: Plan, workshop: Workshop, dictionary: bytes) -> Iterator[Chunk | StoredBlock]:
     """Yield what the tables of a plan hold, merged, in key order; as whole blocks where that is possible."""
+    options = workshop.options
     for piece in merge_spans([_spans(run, workshop.tables) for run in plan.runs]):
         if isinstance(piece, TableSpan):
-            yield from piece.parts(workshop.options.block_bytes)
+            yield from piece.parts(options.block_bytes, _level(options), dictionary)
         else:
             yield piece
 
@@ -230,10 +247,10 @@ class TableSpan:
         """Return all entries of the span."""
         return self._reader.block_chunk(self._first, self._stop)
 
-    def parts(self, block_bytes: int) -> Iterator[Chunk | StoredBlock]:
-        """Yield block after block: as it is, or as a chunk if it holds tombstones or is small."""
+    def parts(self, block_bytes: int, level: int | None, dictionary: bytes) -> Iterator[Chunk | StoredBlock]:
+        """Yield block after block: whole, or as a chunk if it holds tombstones or is small."""
         for index in range(self._first, self._stop):
-            block = self._reader.stored_block(index)
+            block = self._reader.stored_block(index, level, dictionary)
             if block.tombstones or 2 * (block.head_raw + block.body_raw) < block_bytes:
                 yield self._reader.block_chunk(index, index + 1)
             else:

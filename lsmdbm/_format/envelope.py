@@ -8,7 +8,8 @@ Rules
      whose length stands in the handle.
   2. What is longer than MAX_COMPRESSED stays raw, so that no small file can claim much memory.
   3. A frame is decompressed only after its checksum held, and only if it states the raw length that
-     the handle states: zstd allocates whatever a frame states.  One frame, no dictionary, nothing behind.
+     the handle states: zstd allocates whatever a frame states.  One frame, nothing behind.
+  4. A frame that was made with a dictionary states its id, and is decompressed with that dictionary only.
 
 Thread safety: pure functions; each thread has its own zstd objects.  Spec: docs/format.md, Envelope.
 """
@@ -16,12 +17,15 @@ Thread safety: pure functions; each thread has its own zstd objects.  Spec: docs
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Hashable
+from typing import TypeVar
 
 import zstandard
 
 from lsmdbm._format.coding import U32, Malformed, crc32, place_seed
 
 MAX_COMPRESSED = 4 << 20  # rule 2; On disk: a reader refuses more
+KEPT = 16  # compressors and decompressors a thread keeps; with a dictionary each takes about 150 KiB
 WORTH = 16  # bytes a frame must save; below that decompressing costs more than it gives
 CRC_BYTES = U32.size
 FRAME_MAGIC = b"\x28\xb5\x2f\xfd"  # RFC 8878, and so are the next four
@@ -30,35 +34,75 @@ BLOCK_HEADER = 3
 REPEATED, COMPRESSED = 1, 2  # kinds of blocks in a frame: 0 is raw, 1 one byte many times
 
 
+T = TypeVar("T")
+
+
 class _Codecs(threading.local):
     def __init__(self) -> None:
         self.decompress = zstandard.ZstdDecompressor(max_window_size=MAX_COMPRESSED).decompress
-        self.compressors: dict[int, zstandard.ZstdCompressor] = {}
+        self.compressors: dict[Hashable, zstandard.ZstdCompressor] = {}
+        self.decompressors: dict[Hashable, zstandard.ZstdDecompressor] = {}
 
-    def compressor(self, level: int) -> zstandard.ZstdCompressor:
-        found = self.compressors.get(level)
-        if found is None:
-            found = self.compressors[level] = zstandard.ZstdCompressor(level=level, write_content_size=True)
-        return found
+    def compressor(self, level: int, dictionary: bytes) -> zstandard.ZstdCompressor:
+        def make() -> zstandard.ZstdCompressor:
+            if not dictionary:
+                return zstandard.ZstdCompressor(level=level, write_content_size=True)
+            data = zstandard.ZstdCompressionDict(dictionary, dict_type=zstandard.DICT_TYPE_FULLDICT)
+            data.precompute_compress(level=level)
+            return zstandard.ZstdCompressor(level=level, dict_data=data, write_content_size=True)
+
+        return _kept(self.compressors, (level, dictionary), make)
+
+    def decompressor(self, dictionary: bytes) -> zstandard.ZstdDecompressor:
+        def make() -> zstandard.ZstdDecompressor:
+            data = zstandard.ZstdCompressionDict(dictionary, dict_type=zstandard.DICT_TYPE_FULLDICT)
+            return zstandard.ZstdDecompressor(dict_data=data, max_window_size=MAX_COMPRESSED)
+
+        return _kept(self.decompressors, dictionary, make)
+
+
+def _kept(kept: dict[Hashable, T], key: Hashable, make: Callable[[], T]) -> T:
+    """Return what is kept under `key`, made if there is none; what was used longest ago goes.
+
+    A signal handler may do the same in between.
+    """
+    found = kept.pop(key, None)
+    if found is None:
+        found = make()
+        while len(kept) >= KEPT:
+            kept.pop(list(kept)[0], None)
+    kept[key] = found
+    return found
 
 
 _codecs = _Codecs()
 
 
-def wrap(raw: bytes, level: int | None, seed: int, offset: int) -> bytes:
+def wrap(raw: bytes, level: int | None, seed: int, offset: int, dictionary: bytes = b"") -> bytes:
     """Return the envelope of `raw` for the place `offset` of a file.
 
     Args:
         level: zstd level; None leaves the bytes raw.
         seed: `file_seed` of the file.
         offset: where the envelope will begin.
+        dictionary: of the file, if the bytes are part of a block; b"" for none.
+
+    Raises:
+        Malformed: the dictionary is none.
     """
-    body = raw
+    return seal(compress(raw, level, dictionary), seed, offset)
+
+
+def compress(raw: bytes, level: int | None, dictionary: bytes = b"") -> bytes:
+    """Return the body of the envelope of `raw`: a frame if that pays."""
     if level is not None and WORTH < len(raw) <= MAX_COMPRESSED:
-        frame = _codecs.compressor(level).compress(raw)
+        try:
+            frame = _codecs.compressor(level, dictionary).compress(raw)
+        except zstandard.ZstdError as exc:
+            raise Malformed(f"zstd: {exc}") from None
         if len(frame) + WORTH <= len(raw):
-            body = frame
-    return seal(body, seed, offset)
+            return frame
+    return raw
 
 
 def seal(body: bytes, seed: int, offset: int) -> bytes:
@@ -74,7 +118,7 @@ def check(stored: bytes, seed: int, offset: int) -> bytes:
     return body
 
 
-def unwrap(stored: bytes, raw_bytes: int, seed: int, offset: int) -> bytes:
+def unwrap(stored: bytes, raw_bytes: int, seed: int, offset: int, dictionary: bytes = b"") -> bytes:
     """Return the raw bytes of an envelope.
 
     Args:
@@ -82,6 +126,7 @@ def unwrap(stored: bytes, raw_bytes: int, seed: int, offset: int) -> bytes:
         raw_bytes: the raw length that the handle states.
         seed: `file_seed` of the file.
         offset: where the envelope begins.
+        dictionary: of the file, if the bytes are part of a block; b"" for none.
 
     Raises:
         Malformed: the checksum or the raw length is wrong.
@@ -91,7 +136,27 @@ def unwrap(stored: bytes, raw_bytes: int, seed: int, offset: int) -> bytes:
         return body
     if not len(body) < raw_bytes <= MAX_COMPRESSED:
         raise Malformed(f"{len(body)} bytes cannot hold the {raw_bytes} expected")
-    return _expand(body, raw_bytes)
+    return _expand(body, raw_bytes, dictionary)
+
+
+def recompress(body: bytes, raw_bytes: int, dictionary: bytes, level: int | None, target: bytes) -> bytes:
+    """Return a body that was compressed with one dictionary as one compressed with another.
+
+    Args:
+        body: as `check` returned it.
+        raw_bytes: the raw length that its handle states.
+        dictionary: of the file it comes from.
+        level: zstd level; None leaves the bytes raw.
+        target: the dictionary of the file it goes to.
+
+    Raises:
+        Malformed: the raw length is wrong.
+    """
+    if len(body) == raw_bytes:
+        return compress(body, level, target)
+    if not len(body) < raw_bytes <= MAX_COMPRESSED:
+        raise Malformed(f"{len(body)} bytes cannot hold the {raw_bytes} expected")
+    return compress(_expand(body, raw_bytes, dictionary), level, target)
 
 
 def frame_bytes(data: bytes, offset: int) -> int | None:
@@ -116,7 +181,7 @@ def frame_bytes(data: bytes, offset: int) -> int | None:
     return position - offset
 
 
-def unwrap_found(stored: bytes, seed: int, offset: int) -> tuple[bytes, int]:
+def unwrap_found(stored: bytes, seed: int, offset: int, dictionary: bytes = b"") -> tuple[bytes, int]:
     """Return the raw bytes of an envelope of which no handle tells the raw length, and that length.
 
     What is stored raw, a head or a column, never begins as a frame does.
@@ -129,17 +194,19 @@ def unwrap_found(stored: bytes, seed: int, offset: int) -> tuple[bytes, int]:
         return body, len(body)
     try:
         raw_bytes = zstandard.frame_content_size(body)
+        needs_dictionary = zstandard.get_frame_parameters(body).dict_id != 0
     except zstandard.ZstdError as exc:
         raise Malformed(f"zstd: {exc}") from None
-    return unwrap(stored, raw_bytes, seed, offset), raw_bytes
+    return unwrap(stored, raw_bytes, seed, offset, dictionary if needs_dictionary else b""), raw_bytes
 
 
-def _expand(frame: bytes, raw_bytes: int) -> bytes:
+def _expand(frame: bytes, raw_bytes: int, dictionary: bytes = b"") -> bytes:
     try:
         stated = zstandard.frame_content_size(frame)
         if stated != raw_bytes:
             raise Malformed(f"zstd frame of {stated} bytes where {raw_bytes} are expected")
-        raw = _codecs.decompress(frame, allow_extra_data=False)
+        decompress = _codecs.decompressor(dictionary).decompress if dictionary else _codecs.decompress
+        raw = decompress(frame, allow_extra_data=False)
     except zstandard.ZstdError as exc:
         raise Malformed(f"zstd: {exc}") from None
     if len(raw) != raw_bytes:

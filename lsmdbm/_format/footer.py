@@ -1,6 +1,6 @@
 """The fixed parts of a table file: the header it begins with, the footer it ends with, and handles.
 
-    table  := header | blocks | filter | index block | metadata | footer
+    table  := header | dictionary | blocks | dictionary | filter | index block | metadata | footer
     header := magic "LSMT" | version u32 | number u64 | salt u64 | crc u32                  28 bytes
     footer := index BlockHandle | filter PartHandle | metadata PartHandle | features u32
               | version u32 | number u64 | salt u64 | crc u32 | magic "LSMTABLE"            92 bytes
@@ -27,7 +27,8 @@ from lsmdbm._format.coding import FORMAT_VERSION, U32, Malformed, Unsupported, c
 
 HEADER_MAGIC = b"LSMT"  # On disk: never changes.
 FOOTER_MAGIC = b"LSMTABLE"  # On disk: never changes.
-KNOWN_FEATURES = 0
+DICTIONARY = 1  # On disk: never changes.  The blocks of the table are compressed with a dictionary
+KNOWN_FEATURES = DICTIONARY
 
 _HEADER = Struct("<4sIQQ")
 _BLOCK_HANDLE = Struct("<QIIII")
@@ -88,6 +89,7 @@ class Footer:
     metadata: PartHandle
     number: int
     salt: int
+    features: int = 0
 
     def encode(self) -> bytes:
         """Return the footer as bytes; the four before the magic are its checksum."""
@@ -96,7 +98,7 @@ class Footer:
             *index,
             *(bloom.offset, bloom.stored, bloom.raw),
             *(metadata.offset, metadata.stored, metadata.raw),
-            *(KNOWN_FEATURES, FORMAT_VERSION, self.number, self.salt),
+            *(self.features, FORMAT_VERSION, self.number, self.salt),
         )
         return fields + U32.pack(crc32(fields)) + FOOTER_MAGIC
 
@@ -120,7 +122,8 @@ class Footer:
                 f"table of format {version} with features {features:#x}; this version reads format"
                 f" {FORMAT_VERSION} with features {KNOWN_FEATURES:#x}"
             )
-        return cls(BlockHandle(*parts[:5]), PartHandle(*parts[5:8]), PartHandle(*parts[8:11]), number, salt)
+        index, bloom, metadata = BlockHandle(*parts[:5]), PartHandle(*parts[5:8]), PartHandle(*parts[8:11])
+        return cls(index, bloom, metadata, number, salt, features)
 
 
 def footer_crc(data: bytes) -> int:

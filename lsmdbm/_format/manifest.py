@@ -46,6 +46,7 @@ MAX_LEVELS = 16
 MAX_TABLES = 100_000
 UNKNOWN_COUNT = (1 << 64) - 1
 COMPRESSIONS: tuple[object, ...] = (None, "zstd")  # On disk: the position in these never changes.
+DICTIONARIES = 2  # On disk: never changes.  A bit beside the compression
 COMPACTIONS = ("leveled", "tiered", "fifo")
 
 _FIXED = Struct("<4sIII16sQQQQQ")
@@ -107,7 +108,7 @@ def encode_shape(shape: Mapping[str, object]) -> bytes:
     """Return the options that shape the files as bytes."""
     fields = _SHAPE.pack(
         shape["block_bytes"],
-        COMPRESSIONS.index(shape["compression"]),
+        COMPRESSIONS.index(shape["compression"]) | (DICTIONARIES if shape["dictionaries"] else 0),
         shape["compression_level"],
         shape["bloom_bits_per_key"],
         COMPACTIONS.index(str(shape["compaction"])),
@@ -177,12 +178,13 @@ def _check(data: bytes, number: int) -> None:
 def decode_shape(cursor: Cursor) -> dict[str, object]:
     """Return the options that `encode_shape` made bytes of."""
     block_bytes, compression, level, bloom_bits, compaction = cursor.unpack(_SHAPE)
-    if compression >= len(COMPRESSIONS) or compaction >= len(COMPACTIONS):
+    if compression & ~DICTIONARIES >= len(COMPRESSIONS) or compaction >= len(COMPACTIONS):
         raise Unsupported(f"compression {compression} or compaction {compaction} is unknown")
     shape: dict[str, object] = {
         "block_bytes": block_bytes,
-        "compression": COMPRESSIONS[compression],
+        "compression": COMPRESSIONS[compression & ~DICTIONARIES],
         "compression_level": level,
+        "dictionaries": bool(compression & DICTIONARIES),
         "bloom_bits_per_key": bloom_bits,
         "compaction": COMPACTIONS[compaction],
         "max_bytes": None,

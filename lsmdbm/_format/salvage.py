@@ -1,6 +1,6 @@
 """Salvage: an outline of a table whose footer, index, filter or metadata cannot be read.
 
-    header | head body | head body | ... | filter | index head, index body | metadata | footer
+    header | dictionary | head body | ... | dictionary | filter | index head, index body | metadata | footer
 
 Where an envelope ends follows from what it begins with: a zstd frame states the lengths of its blocks, a raw
 head those of its columns; the end of a raw body is where its checksum holds.  So blocks are found one
@@ -10,8 +10,10 @@ Rules
   1. Nothing is taken whose checksum does not hold at its very place, in this very table: the salt must be
      known, from the footer or from the header.
   2. The index is a block too.  What tells it is that its values are the handles of the blocks, from the
-     first byte behind the header on without a gap; nothing behind it is a block.
-  3. A block that cannot be read is a gap; the keys around it bound those that were in it.
+     first byte behind header and dictionary on without a gap; nothing behind it is a block.
+  3. A dictionary is a frame right behind the header, and there once more behind the blocks.  Without it
+     nothing can be read that was compressed with it.
+  4. A block that cannot be read is a gap; the keys around it bound those that were in it.
 
 Memory: the file, once.  Time: about 0.3 s a MiB where bodies are not compressed.
 
@@ -25,10 +27,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lsmdbm._base.chunk import Chunk
-from lsmdbm._format import envelope
+from lsmdbm._format import dictionaries, envelope
 from lsmdbm._format.block import Block, decode_body, decode_head, head_bytes
 from lsmdbm._format.coding import U32, Malformed, crc32, file_seed, place_seed
 from lsmdbm._format.footer import (
+    DICTIONARY,
     FOOTER_BYTES,
     HANDLE_BYTES,
     HEADER_BYTES,
@@ -39,6 +42,7 @@ from lsmdbm._format.footer import (
 )
 from lsmdbm._format.table_writer import Metadata
 
+_FRAME = re.compile(re.escape(envelope.FRAME_MAGIC))
 _BEGINNING = re.compile(rb"\x28\xb5\x2f\xfd|(?s:...)\x00[\x01\x02]\x01")  # of a frame, or of a raw head
 
 
@@ -63,13 +67,16 @@ class Outline:
     end: int  # of the last block
     metadata: Metadata | None
     footer_crc: int | None  # None if the footer is damaged
+    dictionary: bytes = b""
 
     def chunk(self, data: bytes, handle: BlockHandle) -> Chunk:
         """Return the entries of one block, given exactly its bytes; Malformed if they are no block."""
         middle = handle.head_stored
         return Block(
-            envelope.unwrap(data[:middle], handle.head_raw, self.seed, handle.offset),
-            envelope.unwrap(data[middle:], handle.body_raw, self.seed, handle.offset + middle),
+            envelope.unwrap(data[:middle], handle.head_raw, self.seed, handle.offset, self.dictionary),
+            envelope.unwrap(
+                data[middle:], handle.body_raw, self.seed, handle.offset + middle, self.dictionary
+            ),
         ).chunk()
 
 
@@ -84,10 +91,13 @@ def outline(data: bytes, number: int) -> Outline:
     stop = footer.filter.offset if footer is not None else len(data)
     handles: list[BlockHandle] = []
     gaps: list[Gap] = []
-    end, last = HEADER_BYTES, None
+    dictionary, length = _dictionary(data, seed, footer)
+    start = HEADER_BYTES + length
+    stop -= length if footer is not None else 0  # it is there twice
+    end, last = start, None
     index: BlockHandle | None = None
-    for handle, chunk in _blocks(data, seed, HEADER_BYTES, min(stop, len(data))):
-        if _is_index(chunk, handle.offset):  # rule 2
+    for handle, chunk in _blocks(data, seed, start, min(stop, len(data)), dictionary):
+        if _is_index(chunk, start if handles or dictionary else None, handle.offset):  # rule 2
             index = handle
             stop = BlockHandle.decode(chunk[1][-1] or b"").end
             break
@@ -102,7 +112,7 @@ def outline(data: bytes, number: int) -> Outline:
         gaps.append(Gap(end, stop, last, None))
     metadata = _metadata(data, seed, footer, index)
     crc = footer_crc(data[-FOOTER_BYTES:]) if footer is not None else None
-    return Outline(seed, handles, gaps, is_whole, end, metadata, crc)
+    return Outline(seed, handles, gaps, is_whole, end, metadata, crc, dictionary)
 
 
 def _footer(data: bytes, number: int) -> Footer | None:
@@ -120,12 +130,36 @@ def _seed_of_header(data: bytes, number: int) -> int:
     return file_seed(number, salt)
 
 
-def _is_index(chunk: Chunk, offset: int) -> bool:
-    place = HEADER_BYTES
-    for value in chunk[1]:
+def _dictionary(data: bytes, seed: int, footer: Footer | None) -> tuple[bytes, int]:
+    """Return the dictionary and the length of its envelope; b"" and 0 if none can be found."""  # rule 3
+    if footer is not None and not footer.features & DICTIONARY:
+        return b"", 0
+    found = _dictionary_at(data, seed, HEADER_BYTES)
+    if found is None and (footer is not None or not _block_at(data, seed, HEADER_BYTES, len(data), b"")):
+        places = (match.start() for match in _FRAME.finditer(data, HEADER_BYTES))
+        found = next(filter(None, (_dictionary_at(data, seed, offset) for offset in places)), None)
+    return found or (b"", 0)
+
+
+def _dictionary_at(data: bytes, seed: int, offset: int) -> tuple[bytes, int] | None:
+    length = envelope.frame_bytes(data, offset)
+    if length is None or length > dictionaries.MAX_DICTIONARY_BYTES:
+        return None
+    stored = data[offset : offset + length + envelope.CRC_BYTES]
+    try:
+        return dictionaries.check(envelope.unwrap_found(stored, seed, offset)[0]), len(stored)
+    except Malformed:
+        return None
+
+
+def _is_index(chunk: Chunk, start: int | None, offset: int) -> bool:
+    place = HEADER_BYTES if start is None else start
+    for number, value in enumerate(chunk[1]):
         if value is None or len(value) != HANDLE_BYTES:
             return False
         handle = BlockHandle.decode(value)
+        if number == 0 and start is None:  # behind a dictionary that is lost, or behind the header
+            place = max(place, handle.offset)
         if handle.offset != place:
             return False
         place = handle.end
@@ -147,11 +181,13 @@ def _metadata(data: bytes, seed: int, footer: Footer | None, index: BlockHandle 
     return None
 
 
-def _blocks(data: bytes, seed: int, start: int, stop: int) -> Iterator[tuple[BlockHandle, Chunk]]:
+def _blocks(
+    data: bytes, seed: int, start: int, stop: int, dictionary: bytes
+) -> Iterator[tuple[BlockHandle, Chunk]]:
     """Yield all blocks between two offsets, wherever they begin."""
     offset = start
     while (match := _BEGINNING.search(data, offset, stop)) is not None:
-        found = _block_at(data, seed, match.start(), stop)
+        found = _block_at(data, seed, match.start(), stop, dictionary)
         if found is not None:
             yield found
             offset = found[0].end
@@ -159,19 +195,21 @@ def _blocks(data: bytes, seed: int, start: int, stop: int) -> Iterator[tuple[Blo
             offset = match.start() + 1
 
 
-def _block_at(data: bytes, seed: int, offset: int, stop: int) -> tuple[BlockHandle, Chunk] | None:
+def _block_at(
+    data: bytes, seed: int, offset: int, stop: int, dictionary: bytes
+) -> tuple[BlockHandle, Chunk] | None:
     length = envelope.frame_bytes(data, offset) or head_bytes(data, offset)
     if length is None:
         return None
     middle = offset + length + envelope.CRC_BYTES
     try:
-        head, head_raw = envelope.unwrap_found(data[offset:middle], seed, offset)
+        head, head_raw = envelope.unwrap_found(data[offset:middle], seed, offset, dictionary)
         keys, tombstones = decode_head(head)
     except Malformed:
         return None
     for end in _ends(data, seed, middle, stop, 0 if len(tombstones) == len(keys) else None):
         try:
-            body, body_raw = envelope.unwrap_found(data[middle:end], seed, middle)
+            body, body_raw = envelope.unwrap_found(data[middle:end], seed, middle, dictionary)
             decode_body(body, len(keys) - len(tombstones))
         except Malformed:
             continue

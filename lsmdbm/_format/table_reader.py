@@ -9,6 +9,8 @@ Rules
      decode a block per step, and passes the rest by, so that a scan does not empty the cache.
   4. Reading keys only never reads the body of a block.
   5. The keys of a block lie between the separators around it: who relies on separators loses nothing.
+  6. A dictionary is there twice, because without it no block can be read: one damaged place does not cost
+     the table.
 
 Thread safety: a reader may be used from any thread; the counters are not exact then.
 Spec: docs/format.md, Table.
@@ -24,16 +26,18 @@ from lsmdbm._base.chunk import MISSING, Chunk, Chunks, Missing, clip
 from lsmdbm._base.errors import CorruptionError, error
 from lsmdbm._base.lru import LRU
 from lsmdbm._base.storage import File
-from lsmdbm._format import envelope
+from lsmdbm._format import dictionaries, envelope
 from lsmdbm._format.block import Block, decode_head, key_chunk
 from lsmdbm._format.bloom import Bloom, hash_key
 from lsmdbm._format.coding import Malformed, Unsupported, file_seed
 from lsmdbm._format.columns import Column
 from lsmdbm._format.footer import (
+    DICTIONARY,
     FOOTER_BYTES,
     HEADER_BYTES,
     BlockHandle,
     Footer,
+    PartHandle,
     decode_header,
     footer_crc,
 )
@@ -100,8 +104,9 @@ class TableReader:
         self._seed = file_seed(footer.number, footer.salt)
         self._data_end = footer.filter.offset
         self._open_index(footer, size)
+        self.dictionary = self._open_dictionary(footer.features)
         self.cost = size - self._data_end + SEPARATOR_OVERHEAD * len(self._separators)
-        self.cost += INPUT_OVERHEAD * len(self.metadata.origin.inputs)
+        self.cost += INPUT_OVERHEAD * len(self.metadata.origin.inputs) + len(self.dictionary)
 
     def _open_footer(self, size: int) -> Footer:
         with _decoding(self._file, size - FOOTER_BYTES):
@@ -142,6 +147,27 @@ class TableReader:
                 raise Malformed("index does not end at the largest key")
         with _decoding(self._file, metadata.offset):
             self.metadata = Metadata.decode(part(metadata.offset, metadata.stored, metadata.raw))
+
+    def _open_dictionary(self, features: int) -> bytes:
+        """Return what the blocks were compressed with; b"" if there is no dictionary."""
+        part = self.metadata.dictionary
+        with _decoding(self._file, self._data_end):
+            if (part is not None) != bool(features & DICTIONARY):
+                raise Malformed("footer and metadata are at odds about a dictionary")
+            if part is None:
+                return b""
+            self._data_end -= part.stored
+            if part.end > self._data_end:
+                raise Malformed("dictionary reaches beyond the blocks")
+        try:
+            return self._read_dictionary(part, part.offset)
+        except CorruptionError:
+            return self._read_dictionary(part, self._data_end)  # rule 6
+
+    def _read_dictionary(self, part: PartHandle, offset: int) -> bytes:
+        with _decoding(self._file, offset):
+            stored = self._file.pread(part.stored, offset)
+            return dictionaries.unwrap(stored, part.raw, self._seed, offset)
 
     @property
     def block_count(self) -> int:
@@ -254,8 +280,10 @@ class TableReader:
         middle = handle.head_stored
         try:
             block = Block(
-                envelope.unwrap(stored[:middle], handle.head_raw, self._seed, offset),
-                envelope.unwrap(stored[middle:], handle.body_raw, self._seed, offset + middle),
+                envelope.unwrap(stored[:middle], handle.head_raw, self._seed, offset, self.dictionary),
+                envelope.unwrap(
+                    stored[middle:], handle.body_raw, self._seed, offset + middle, self.dictionary
+                ),
             )
             self._check_bounds(index, block.keys)
         except Malformed as exc:
@@ -265,7 +293,8 @@ class TableReader:
     def _load_keys(self, index: int, handle: BlockHandle) -> Chunk:  # rule 4
         stored = self._file.pread(handle.head_stored, handle.offset)
         try:
-            keys, deleted = decode_head(envelope.unwrap(stored, handle.head_raw, self._seed, handle.offset))
+            head = envelope.unwrap(stored, handle.head_raw, self._seed, handle.offset, self.dictionary)
+            keys, deleted = decode_head(head)
             self._check_bounds(index, keys)
         except Malformed as exc:
             raise self._damaged(handle.offset, exc) from None
@@ -282,25 +311,28 @@ class TableReader:
             return error(f"{self._file.path}, offset {offset}: {exc}")
         return CorruptionError(self._file.path, offset, str(exc))
 
-    def stored_block(self, index: int) -> StoredBlock:
-        """Return one block for another table: checked, its keys decoded, its values left as they are."""
+    def stored_block(self, index: int, level: int | None = None, dictionary: bytes = b"") -> StoredBlock:
+        """Return one block for another table: checked, its keys decoded, its values left as they are.
+
+        Args:
+            level: what the other table is compressed with, and so is the next.
+            dictionary: if it is not that of this table, the block is compressed again.
+        """
         handle = self.handle(index)
         offset, middle = handle.offset, handle.head_stored
         stored = self._file.pread(middle + handle.body_stored, offset)
         try:
-            head = envelope.unwrap(stored[:middle], handle.head_raw, self._seed, offset)
+            head = envelope.unwrap(stored[:middle], handle.head_raw, self._seed, offset, self.dictionary)
             keys, tombstones = decode_head(head)
             self._check_bounds(index, keys)
-            return StoredBlock(
-                keys=keys,
-                tombstones=len(tombstones),
-                head=stored[: middle - envelope.CRC_BYTES],
-                head_raw=handle.head_raw,
-                body=envelope.check(stored[middle:], self._seed, offset + middle),
-                body_raw=handle.body_raw,
-            )
+            stored_head = stored[: middle - envelope.CRC_BYTES]
+            body = envelope.check(stored[middle:], self._seed, offset + middle)
+            if dictionary != self.dictionary:
+                stored_head = envelope.compress(head, level, dictionary)
+                body = envelope.recompress(body, handle.body_raw, self.dictionary, level, dictionary)
         except Malformed as exc:
             raise self._damaged(offset, exc) from None
+        return StoredBlock(keys, len(tombstones), stored_head, handle.head_raw, body, handle.body_raw)
 
     def problems(self) -> Iterator[CorruptionError]:
         """Check everything: header, every block, order, bounds, counts, filter.  Reads the whole table.
@@ -315,6 +347,7 @@ class TableReader:
                     raise Malformed("header of another table")
         except CorruptionError as exc:
             yield exc
+        yield from self._dictionary_problems()
         entries = tombstones = raw_bytes = 0
         smallest = largest = None
         is_whole = True
@@ -342,6 +375,15 @@ class TableReader:
             yield CorruptionError(path, -1, "first key, last key or bytes of the blocks: not as stated")
         if said.meta(meta.number, meta.file_bytes, meta.footer_crc) != meta:
             yield CorruptionError(path, -1, "counts or bounds differ from what the manifest says")
+
+    def _dictionary_problems(self) -> Iterator[CorruptionError]:
+        part = self.metadata.dictionary
+        if part is not None:
+            for offset in (part.offset, self._data_end):
+                try:
+                    self._read_dictionary(part, offset)
+                except CorruptionError as exc:
+                    yield exc
 
 
 def describe(file: File, number: int) -> tuple[TableMeta, Origin]:

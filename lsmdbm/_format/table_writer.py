@@ -3,6 +3,7 @@
     metadata := level u8 | entries u64 | tombstones u64 | raw_bytes u64 | first_seq u64 | last_seq u64
                 | inputs u32 | number u64[inputs] | smallest counted | largest counted
                 | range_deletions u32, 0 in format 1
+                | dictionary_stored u32 | dictionary_raw u32    left out if the table has no dictionary
     index    := a block: keys are separators, values are BlockHandles in key order
 
 Rules
@@ -11,7 +12,9 @@ Rules
      last is the last key itself.  Where the next key has a shorter prefix that fits, that is taken.
   3. A block is cut when its keys and values reach `block_bytes`, or its keys MAX_COUNT.  What is left over
      waits for more.
-  4. Writing holds at most one block, WRITE_BYTES and 52 bytes a key in memory.
+  4. The frames of blocks are made with the dictionary, if there is one, all others without.  It stands
+     in front of the blocks and, because without it none of them can be read, once more behind them.
+  5. Writing holds at most one block, WRITE_BYTES and 52 bytes a key in memory.
 
 Thread safety: one thread at a time.  Spec: docs/format.md, Table.
 """
@@ -29,18 +32,30 @@ from lsmdbm._base.storage import File, write_all
 from lsmdbm._format import bloom, envelope
 from lsmdbm._format.block import MAX_COUNT, encode_body, encode_head, tombstones_of
 from lsmdbm._format.coding import U32, U64, Cursor, Unsupported, counted, file_seed
-from lsmdbm._format.footer import BlockHandle, Footer, PartHandle, encode_header, footer_crc
+from lsmdbm._format.footer import (
+    DICTIONARY,
+    HEADER_BYTES,
+    BlockHandle,
+    Footer,
+    PartHandle,
+    encode_header,
+    footer_crc,
+)
 from lsmdbm._format.manifest import TableMeta
 
 WRITE_BYTES = 128 << 10
 BLOOM_STEP = 4096  # keys entered into the filter between two steps of finish()
 
 _METADATA = Struct("<BQQQQQI")
+_DICTIONARY = Struct("<II")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredBlock:
-    """A block on its way from one table into another, values still compressed.  Both checksums held."""
+    """A block on its way from one table into another, values still compressed.  Both checksums held.
+
+    It is compressed with the dictionary of the table it goes to.
+    """
 
     keys: list[bytes]
     tombstones: int
@@ -70,10 +85,11 @@ class Metadata:
     raw_bytes: int
     smallest: bytes
     largest: bytes
+    dictionary: PartHandle | None = None
 
     def encode(self) -> bytes:
         """Return the metadata as bytes."""
-        origin = self.origin
+        origin, dictionary = self.origin, self.dictionary
         return b"".join(
             (
                 _METADATA.pack(
@@ -84,6 +100,7 @@ class Metadata:
                 counted(self.smallest),
                 counted(self.largest),
                 U32.pack(0),
+                b"" if dictionary is None else _DICTIONARY.pack(dictionary.stored, dictionary.raw),
             )
         )
 
@@ -97,9 +114,13 @@ class Metadata:
         smallest, largest = cursor.counted(), cursor.counted()
         if cursor.unpack(U32) != (0,):
             raise Unsupported("table holds range deletions; this version knows none")
+        dictionary = None
+        if cursor.position < len(data):
+            dictionary = PartHandle(HEADER_BYTES, *cursor.unpack(_DICTIONARY))
         cursor.finish()
         return cls(
-            Origin(level, first_seq, last_seq, inputs), entries, tombstones, raw_bytes, smallest, largest
+            Origin(level, first_seq, last_seq, inputs),
+            *(entries, tombstones, raw_bytes, smallest, largest, dictionary),
         )
 
     def meta(self, number: int, file_bytes: int, footer_crc: int) -> TableMeta:
@@ -144,10 +165,19 @@ class TableWriter:
         block_bytes: see rule 3.
         level: zstd level, None for no compression.
         bloom_bits: bits of filter per key, 0 for no filter.
+        dictionary: to compress the blocks with; b"" for none.
     """
 
     def __init__(
-        self, file: File, number: int, salt: int, *, block_bytes: int, level: int | None, bloom_bits: int
+        self,
+        file: File,
+        number: int,
+        salt: int,
+        *,
+        block_bytes: int,
+        level: int | None,
+        bloom_bits: int,
+        dictionary: bytes = b"",
     ) -> None:
         self._file = file
         self._number = number
@@ -156,6 +186,7 @@ class TableWriter:
         self._block_bytes = block_bytes
         self._level = level
         self._bloom_bits = bloom_bits
+        self._dictionary = dictionary
         self._keys: list[bytes] = []  # of the block that is not full yet; these lists are our own
         self._values: list[bytes | None] = []
         self._pending_bytes = 0
@@ -169,6 +200,7 @@ class TableWriter:
         self._smallest = self._largest = b""
         self.entries = self.tombstones = self.raw_bytes = 0
         self._put(encode_header(number, salt))
+        self._dictionary_handle = self._put_part(dictionary, compress=True) if dictionary else None
 
     @property
     def stored_bytes(self) -> int:
@@ -221,8 +253,9 @@ class TableWriter:
         self._place(keys, len(deleted))
         offset = self.stored_bytes
         head, body = encode_head(keys, deleted), encode_body(values, deleted)
-        stored_head = envelope.wrap(head, self._level, self._seed, offset)
-        stored_body = envelope.wrap(body, self._level, self._seed, offset + len(stored_head))
+        stored_head = envelope.wrap(head, self._level, self._seed, offset, self._dictionary)
+        behind = offset + len(stored_head)
+        stored_body = envelope.wrap(body, self._level, self._seed, behind, self._dictionary)
         self._store_block(stored_head, len(head), stored_body, len(body))
 
     def _place(self, keys: list[bytes], tombstones: int) -> None:
@@ -256,7 +289,7 @@ class TableWriter:
         self._buffer, self._buffered_bytes = [], 0
 
     def finish(self, origin: Origin) -> Generator[None, None, TableMeta]:
-        """Write filter, index, metadata and footer; return what the manifest must know.
+        """Write dictionary, filter, index, metadata and footer; return what the manifest must know.
 
         A generator: each step takes about a millisecond.  Requires at least one entry.
         """
@@ -265,13 +298,17 @@ class TableWriter:
         for step in _slices(self._hashes, BLOOM_STEP):
             bloom.fill(words, step)
             yield
+        if self._dictionary:
+            self._put_part(self._dictionary, compress=True)  # once more
         filter_handle = self._put_part(bloom.encode(words), compress=False)
         index = self._put_index()
         metadata = Metadata(
-            origin, self.entries, self.tombstones, self.raw_bytes, self._smallest, self._largest
+            *(origin, self.entries, self.tombstones, self.raw_bytes, self._smallest, self._largest),
+            dictionary=self._dictionary_handle,
         )
         metadata_handle = self._put_part(metadata.encode(), compress=True)
-        footer = Footer(index, filter_handle, metadata_handle, self._number, self._salt).encode()
+        features = DICTIONARY if self._dictionary else 0
+        footer = Footer(index, filter_handle, metadata_handle, self._number, self._salt, features).encode()
         self._put(footer)
         self._write()
         return metadata.meta(self._number, self._written_bytes, footer_crc(footer))

@@ -8,16 +8,16 @@ from struct import Struct
 import pytest
 
 from lsmdbm._base import chunk
-from lsmdbm._format import block, coding, columns, envelope, footer, manifest, records
+from lsmdbm._format import block, coding, columns, dictionaries, envelope, footer, manifest, records
 from lsmdbm._format.footer import FOOTER_BYTES, BlockHandle, Footer
 from lsmdbm._format.manifest import Manifest
 from lsmdbm._format.records import LogHeader
-from lsmdbm._format.table_writer import _METADATA, Origin
+from lsmdbm._format.table_writer import _DICTIONARY, _METADATA, Origin
 from support.format import MemoryFile, finish, table_writer
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/format.md").read_text("utf-8")
-MODULES = "coding columns records manifest bloom block envelope footer table_writer table_reader"
+MODULES = "coding columns records manifest bloom block envelope dictionaries footer table_writer table_reader"
 CODES = {"u8": "B", "i8": "b", "u32": "I", "u64": "Q"}
 
 
@@ -111,7 +111,13 @@ def table():
 
 def manifest_file():
     _, meta = table()
-    shape = {"block_bytes": 16, "compression": None, "compression_level": 1, "bloom_bits_per_key": 12}
+    shape = {
+        "block_bytes": 16,
+        "compression": None,
+        "compression_level": 1,
+        "bloom_bits_per_key": 12,
+        "dictionaries": False,
+    }
     return manifest.encode(
         Manifest(
             uuid=bytes(range(16)),
@@ -167,12 +173,14 @@ EXPECTED_FIELDS = {  # table of fields on the page: struct codes in the code
     "positions": codes(coding.U32),
     "table-header": codes(footer._HEADER, coding.U32),
     "envelope": codes(coding.U32),
+    "dictionary": codes("II"),
     "block-head": codes(block._HEAD),
     "block-column": codes(block._ENTRY),
     "filter": [],
     "block-handle": codes(footer._BLOCK_HANDLE),
     "part-handle": codes("QII"),
     "metadata": codes(_METADATA, coding.U32),
+    "metadata-dictionary": codes(_DICTIONARY),
     "footer": codes(footer._FOOTER, coding.U32, f"{len(footer.FOOTER_MAGIC)}s"),
     "manifest": codes(manifest._FIXED, manifest._SHAPE, coding.U32, manifest._TAIL),
     "manifest-table": codes(manifest._TABLE),
@@ -208,6 +216,7 @@ LIMITS = {
     "chunk": chunk,
     "records": records,
     "envelope": envelope,
+    "dictionaries": dictionaries,
     "block": block,
     "manifest": manifest,
     "coding": coding,
@@ -305,7 +314,7 @@ def wrong_codes(page):
 
 def wrong_limits(page):
     rows = table_below(page, "limits")
-    if len(rows) != 10:
+    if len(rows) != 11:
         yield "limits"
     for name, value, constant in rows:
         module, _, attribute = constant.strip("`").partition(".")
@@ -373,7 +382,9 @@ def test_page_names_every_magic():
 
 def test_versions_and_features_on_the_page_are_those_of_the_code():
     assert f"format **{coding.FORMAT_VERSION}**" in PAGE
-    assert (0, 0) == (manifest.KNOWN_FEATURES, footer.KNOWN_FEATURES)
+    assert (0, 1) == (manifest.KNOWN_FEATURES, footer.KNOWN_FEATURES)
+    assert "may\nhave bit 0, which says that it has a [dictionary]" in PAGE
+    assert f"0x{int.from_bytes(dictionaries.MAGIC, 'little'):08X}" in PAGE
 
 
 # The checks themselves

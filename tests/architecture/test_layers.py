@@ -8,18 +8,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LAYERS = {  # lowest layer first; inside a layer, lowest module first
     "lsmdbm._base.": "errors ending options chunk process storage lru",
-    "lsmdbm._format.": "coding columns records manifest bloom envelope block footer table_writer"
+    "lsmdbm._format.": "coding columns records manifest bloom envelope block dictionaries footer table_writer"
     " messages table_reader salvage",
     "lsmdbm._engine.": "names memtable merge version tables view count dead stats install wal plan leveled"
-    " tiered fifo picker jobs delegate background recovery tree reader syncer group store worker sharing"
-    " recognition check removal destination backup repair",
+    " tiered fifo picker samples jobs delegate background recovery tree reader syncer group store worker"
+    " sharing recognition check removal destination backup repair",
     "lsmdbm.": "coercion ranges decoded text database shelve registration migration maintenance",
 }
 ORDER = [layer + name for layer, names in LAYERS.items() for name in names.split()]
 RANK = {name: rank for rank, name in enumerate([*ORDER, "lsmdbm"])}
 HOMES = {  # imported module: prefix of the modules that may import it; () is nobody
     "mmh3": "lsmdbm._format.bloom",
-    "zstandard": "lsmdbm._format.envelope",
+    "zstandard": ("lsmdbm._format.envelope", "lsmdbm._format.dictionaries"),
     "zlib": "lsmdbm._format.",
     "sortedcontainers": "lsmdbm._engine.memtable",
     "apsw": "lsmdbm.dbapi.",

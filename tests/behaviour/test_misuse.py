@@ -212,6 +212,7 @@ BAD = {
     "block_bytes": [0, True, 1 << 30],
     "compression": ["", "gzip", 1, True],
     "compression_level": [20, 1.0, None],
+    "dictionaries": [1, "zstd", None],
     "bloom_bits_per_key": [-1, 17, None],
     "cache_bytes": [-1, 1.0],
     "compaction": ["", None, "none"],

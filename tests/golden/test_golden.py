@@ -64,6 +64,7 @@ def test_the_directory_is_complete():
         "cleared",
         "compressed",
         "cut_off",
+        "dictionary",
         "empty",
         "gap",
         "levels",
@@ -143,7 +144,7 @@ NEWER = FORMAT_VERSION + 1
 REFUSED = {  # by what, and what the message must name
     "a manifest for newer readers": (lambda files: manifest_with(files, 8, u32(NEWER)), "format 1 "),
     "a feature of the database": (lambda files: manifest_with(files, 12, u32(4)), "features 0x4"),
-    "a compression": (lambda files: manifest_with(files, 76, u8(2)), "compression 2"),
+    "a compression": (lambda files: manifest_with(files, 76, u8(4)), "compression 4"),
     "a compaction": (lambda files: manifest_with(files, 79, u8(9)), "compaction 9"),
     "a newer log": (lambda files: log_with(files, 4, u32(NEWER)), f"log of format {NEWER}"),
     "a kind of record": (lambda files: record_with(files, 5), "record of kind 5"),

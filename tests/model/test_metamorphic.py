@@ -63,6 +63,7 @@ def configuration(name: str) -> Configuration:
         "cache_bytes": rng.choice((0, 600, 1 << 20)),
         "max_open_files": rng.choice((1, 3, 256)),
         "compression": rng.choice(("zstd", None)),
+        "dictionaries": rng.random() < 0.5,
         "bloom_bits_per_key": rng.choice((0, 1, 12)),
         **rng.choice(POLICIES),
         "background": rng.choice(("inline", "process", "manual")),

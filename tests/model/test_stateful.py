@@ -40,6 +40,7 @@ options = st.fixed_dictionaries(
         "block_bytes": st.sampled_from([1, 64, 1000]),
         "compression": st.sampled_from(["zstd", None]),
         "compression_level": st.sampled_from([-1, 1, 3]),
+        "dictionaries": st.booleans(),
         "bloom_bits_per_key": st.sampled_from([0, 1, 12]),
         "cache_bytes": st.sampled_from([0, 600, 1 << 20]),
         "background": st.sampled_from(["inline", "process", "manual"]),

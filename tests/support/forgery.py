@@ -11,6 +11,7 @@ Thread safety: none.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import zlib
 from collections.abc import Callable, Mapping
@@ -263,7 +264,10 @@ class TableParts:
     blocks: list[tuple[Part, Part]]
     filter: Part
     index_head: Part
-    metadata: Part
+    metadata: Part  # without the lengths of the dictionary
+    dictionary: Part | None = None
+    again: Part | None = None  # the second one, if it is not the same
+    used: bytes = b""  # the dictionary that the blocks are compressed with
     index_body: Part | None = None  # None: as the blocks stand
     twists: list[Callable[[bytes], bytes]] = field(default_factory=list)  # of the footer, up to its checksum
 
@@ -275,28 +279,35 @@ class TableParts:
         def at(offset: int, width: int, where: bytes = footer) -> int:
             return int.from_bytes(where[offset : offset + width], "little")
 
-        def part(offset: int, stored: int, raw: int) -> Part:
+        def part(offset: int, stored: int, raw: int, dictionary: bytes = b"") -> Part:
             body = data[offset : offset + stored - 4]
             if len(body) == raw:
                 return Part(body, False)
-            return Part(zstandard.decompress(body), True)
+            return Part(expanded(body, dictionary), True)
 
         start = at(0, 8)
         head = part(start, at(8, 4), at(12, 4))
         body = part(start + at(8, 4), at(16, 4), at(20, 4))
+        metadata, dictionary = part(at(40, 8), at(48, 4), at(52, 4)), None
+        if at(56, 4):
+            metadata.raw, lengths = metadata.raw[:-8], metadata.raw[-8:]
+            dictionary = part(28, at(0, 4, lengths), at(4, 4, lengths))
+        used = dictionary.raw if dictionary is not None else b""
         blocks = []
         for low in range(5, len(body.raw), 24):
             handle = body.raw[low : low + 24]
             offset, stored = at(0, 8, handle), at(8, 4, handle)
-            keys = part(offset, stored, at(12, 4, handle))
-            blocks.append((keys, part(offset + stored, at(16, 4, handle), at(20, 4, handle))))
+            keys = part(offset, stored, at(12, 4, handle), used)
+            blocks.append((keys, part(offset + stored, at(16, 4, handle), at(20, 4, handle), used)))
         return cls(
             number=at(64, 8),
             salt=at(72, 8),
             blocks=blocks,
             filter=part(at(24, 8), at(32, 4), at(36, 4)),
             index_head=head,
-            metadata=part(at(40, 8), at(48, 4), at(52, 4)),
+            metadata=metadata,
+            dictionary=dictionary,
+            used=used,
         )
 
     def join(self) -> bytes:
@@ -304,29 +315,64 @@ class TableParts:
         out = [with_crc(b"LSMT" + u32(1) + u64(self.number) + u64(self.salt))]
         size = 28
 
-        def put(part: Part) -> bytes:
+        def put(part: Part, dictionary: bytes = b"") -> bytes:
             nonlocal size
             body = part.frame if part.frame is not None else part.raw
             if part.compressed and part.frame is None:
-                body = min(zstandard.compress(part.raw, 1), part.raw, key=len)
+                body = min(frame(part.raw, dictionary), part.raw, key=len)
             out.append(with_crc(body, place(self.number, self.salt, size)))
             size += len(out[-1])
             return u32(len(out[-1])) + u32(
                 (len(part.raw) if part.stated is None else part.stated) % (1 << 32)
             )
 
+        lengths = put(self.dictionary) if self.dictionary is not None else b""
         handles = []
         for keys, values in self.blocks:
-            handles.append(u64(size) + put(keys) + put(values))
+            handles.append(u64(size) + put(keys, self.used) + put(values, self.used))
+        if self.dictionary is not None:
+            put(self.again or self.dictionary)
         footer_filter = u64(size) + put(self.filter)
         footer_index = u64(size) + put(self.index_head)
         footer_index += put(self.index_body or Part(b"\0" + u32(24) + b"".join(handles), False))
-        footer_metadata = u64(size) + put(self.metadata)
-        footer = footer_index + footer_filter + footer_metadata + u32(0) + u32(1)
+        footer_metadata = u64(size) + put(dataclasses.replace(self.metadata, raw=self.metadata.raw + lengths))
+        footer = footer_index + footer_filter + footer_metadata + u32(1 if lengths else 0) + u32(1)
         footer += u64(self.number) + u64(self.salt)
         for twist in self.twists:
             footer = _as_long(twist(footer), 80)
         return b"".join(out) + with_crc(footer) + b"LSMTABLE"
+
+
+def frame(raw: bytes, dictionary: bytes) -> bytes:
+    """Return bytes as a zstd frame, made with a dictionary if there is one."""
+    data = zstandard.ZstdCompressionDict(dictionary) if dictionary else None
+    return zstandard.ZstdCompressor(level=1, dict_data=data).compress(raw)
+
+
+def expanded(frame: bytes, dictionary: bytes) -> bytes:
+    """Return what is in a frame that was made with this dictionary, or with none."""
+    data = zstandard.ZstdCompressionDict(dictionary) if dictionary else None
+    return zstandard.ZstdDecompressor(dict_data=data).decompress(frame)
+
+
+def _other_dictionary(rng: random.Random, parts: TableParts) -> Part | None:
+    """Return another dictionary for a table, with blocks that are compressed with it or with the old one."""
+    old = parts.dictionary.raw if parts.dictionary is not None else b"\x37\xa4\x30\xec" + u32(7) + bytes(300)
+    kind = rng.choice(("bytes", "bytes", "tables", "tables", "none", "bomb", "length", "content", "id"))
+    if kind == "none":
+        return None
+    if kind == "bomb":
+        return bomb(rng, old)
+    if kind == "length":
+        return Part(old[:8] + bytes(rng.choice((0, 1, 65528, 65529, 1 << 22))), rng.random() < 0.5)
+    if kind == "content":
+        return Part(rng.choice((b"", old[:7], rng.randbytes(1000), old[8:])), False)
+    if kind == "id":
+        return Part(old[:4] + u32(rng.choice((0, 1, 300, 1 << 31))) + old[8:], True)
+    if kind == "tables":  # the entropy tables stand in front
+        at = rng.randrange(8, min(len(old), 160))
+        return Part(old[:at] + rng.randbytes(rng.choice((1, 2, 20))) + old[at + 1 :], True)
+    return Part(damaged(rng, old), True)
 
 
 def bomb(rng: random.Random, raw: bytes) -> Part:
@@ -355,8 +401,21 @@ def table(rng: random.Random, data: bytes) -> bytes:
     parts = TableParts.of(data)
     for _ in range(rng.choice((1, 1, 2))):
         kind = rng.choice(
-            ("head", "head", "body", "filter", "index", "handles", "metadata", "footer", "order")
+            (
+                "head",
+                "head",
+                "body",
+                "filter",
+                "index",
+                "handles",
+                "metadata",
+                "footer",
+                "order",
+                "dictionary",
+            )
         )
+        if parts.used and rng.random() < 0.3:
+            kind = "dictionary"
         at = rng.randrange(len(parts.blocks))
         keys, values = parts.blocks[at]
         if kind == "head":
@@ -372,6 +431,12 @@ def table(rng: random.Random, data: bytes) -> bytes:
             parts.index_body = Part(damaged(rng, b"\0" + u32(24) + whole), False)
         elif kind == "metadata":
             parts.metadata = _other(rng, parts.metadata, damaged)
+        elif kind == "dictionary":
+            first = parts.dictionary
+            parts.dictionary = _other_dictionary(rng, parts)
+            if first is not None and parts.dictionary is not None and rng.random() < 0.3:
+                parts.dictionary.stated = len(first.raw)
+                parts.again = first  # sound, but in most cases not where it is looked for
         elif kind == "footer":
             parts.twists.append(lambda footer: with_another_number(rng, footer))
         else:

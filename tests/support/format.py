@@ -142,8 +142,15 @@ def table_writer(
     block_bytes: int = 64,
     level: int | None = 1,
     bloom_bits: int = 12,
+    dictionary: bytes = b"",
 ) -> TableWriter:
-    return TableWriter(file, number, salt, block_bytes=block_bytes, level=level, bloom_bits=bloom_bits)
+    return TableWriter(
+        *(file, number, salt),
+        block_bytes=block_bytes,
+        level=level,
+        bloom_bits=bloom_bits,
+        dictionary=dictionary,
+    )
 
 
 def finish(writer: TableWriter, origin: Origin = ORIGIN) -> TableMeta:
@@ -157,7 +164,7 @@ def finish(writer: TableWriter, origin: Origin = ORIGIN) -> TableMeta:
             return meta
 
 
-def build_table(entries: Sequence[Entry], **settings: int | None) -> tuple[MemoryFile, TableMeta]:
+def build_table(entries: Sequence[Entry], **settings: int | bytes | None) -> tuple[MemoryFile, TableMeta]:
     """Return a table of `entries`, written as one chunk with `table_writer(**settings)`."""
     file = MemoryFile()
     writer = table_writer(file, **settings)

@@ -20,10 +20,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
+from unittest import mock
 
 from lsmdbm._engine.names import MANIFEST, WAL, file_name, numbers
+from lsmdbm._format import dictionaries, records
 from lsmdbm._format import manifest as manifests
-from lsmdbm._format import records
 from lsmdbm._format.records import HEADER_BYTES, LogHeader, Record
 from lsmdbm.database import Database, open_on
 from support.crash_storage import CrashStorage, Killed
@@ -234,6 +235,27 @@ def _compressed() -> Specimen:
     return maker.specimen()
 
 
+def _dictionary() -> Specimen:
+    """Two tables, one flushed and one compacted, whose blocks are compressed with dictionaries; closed."""
+    maker = _Maker("dictionary", block_bytes=300)
+    document = b'{"id": %d, "kind": "%s", "owner": {"name": "%s", "active": true}, "score": %d}'
+    with mock.patch.object(dictionaries, "LEAST_TABLE_BYTES", 1):
+        for first in (0, 100):
+            for number in range(first, first + 100):
+                fields = (
+                    maker.rng.choice((b"order", b"offer")),
+                    maker.rng.choice((b"anna", b"bert", b"carla")),
+                )
+                maker.put(b"document %04d" % number, document % (number, *fields, maker.rng.randrange(1000)))
+            if first:
+                maker.flush()
+            else:
+                maker.compact()
+    maker.put(b"in the log", b"value")
+    maker.close()
+    return maker.specimen()
+
+
 def _cleared() -> Specimen:
     """Tables that a record in the log voids: killed before the install that takes them away."""
     maker = _Maker("cleared", durability="full")
@@ -355,7 +377,7 @@ def _empty() -> Specimen:
     return maker.specimen()
 
 
-MAKERS = (_levels, _compressed, _cleared, _torn, _unsynced, _cut_off)
+MAKERS = (_levels, _compressed, _dictionary, _cleared, _torn, _unsynced, _cut_off)
 MORE = (_gap, _unborn, _odd, _empty)
 
 

@@ -12,12 +12,17 @@ from hypothesis import strategies as st
 from lsmdbm._format import envelope
 from lsmdbm._format.coding import Malformed
 from lsmdbm._format.envelope import CRC_BYTES, MAX_COMPRESSED, WORTH, check, seal, unwrap, wrap
+from support.documents import dictionary_for, documents
 from support.format import describe, flipped, place, seed_of, u8, u32, u64, with_crc
 
 SEED = seed_of(18, 7)
 RAW = b"red, green, " * 20
 FRAME = zstandard.ZstdCompressor(level=1).compress(RAW)
 MAGIC = bytes.fromhex("28b52ffd")
+DOCUMENTS = documents(random.Random("envelope"), 900)
+DICTIONARY = dictionary_for(DOCUMENTS)
+OTHER = dictionary_for([(key, value.swapcase()) for key, value in DOCUMENTS])
+PARTS = [b"\n".join(value for _, value in DOCUMENTS[low : low + 20]) for low in range(0, 400, 20)]
 
 
 def rle_frame(length, *, stated=None, window=None, dictionary=b""):
@@ -176,6 +181,93 @@ def test_frame_that_gives_less_than_it_states_is_malformed(monkeypatch):
     monkeypatch.setattr(envelope, "_codecs", Short())
     with pytest.raises(Malformed, match="gave 239 bytes, 240 expected"):
         unwrap(seal(FRAME, SEED, 0), len(RAW), SEED, 0)
+
+
+# Dictionaries
+
+
+def test_bytes_wrapped_with_a_dictionary_are_unwrapped_with_it_only():
+    for raw in (b"", b"a", *PARTS):
+        assert raw == unwrap(wrap(raw, 1, SEED, 28, DICTIONARY), len(raw), SEED, 28, DICTIONARY)
+    stored = wrap(PARTS[0], 1, SEED, 28, DICTIONARY)
+    with pytest.raises(Malformed, match="zstd: "):
+        unwrap(stored, len(PARTS[0]), SEED, 28)
+    with pytest.raises(Malformed, match="zstd: "):
+        unwrap(stored, len(PARTS[0]), SEED, 28, OTHER)
+
+
+def test_bytes_that_are_raw_need_no_dictionary():
+    assert RAW == unwrap(seal(RAW, SEED, 28), len(RAW), SEED, 28, DICTIONARY)
+
+
+def test_a_frame_that_is_found_is_expanded_with_the_dictionary_only_if_it_states_one(monkeypatch):
+    """Expanded with a dictionary, a frame that was made without one may give other bytes."""
+    with_one, without = (wrap(PARTS[0], 1, SEED, 28, dictionary) for dictionary in (DICTIONARY, b""))
+    found = PARTS[0], len(PARTS[0])
+
+    assert found == envelope.unwrap_found(with_one, SEED, 28, DICTIONARY)
+    monkeypatch.setattr(envelope._codecs, "decompressor", None)
+    assert found == envelope.unwrap_found(without, SEED, 28, DICTIONARY)
+
+
+def test_a_dictionary_that_is_none_is_malformed_in_both_directions():
+    for broken in (DICTIONARY[:20], b"\0" * 300, DICTIONARY[:8] + b"\xff" * 300):
+        with pytest.raises(Malformed, match="zstd: "):
+            wrap(PARTS[0], 1, SEED, 28, broken)
+        with pytest.raises(Malformed, match="zstd: "):
+            unwrap(wrap(PARTS[0], 1, SEED, 28, DICTIONARY), len(PARTS[0]), SEED, 28, broken)
+
+
+@pytest.mark.parametrize("level", [None, 1])
+@pytest.mark.parametrize("source", [b"", DICTIONARY])
+@pytest.mark.parametrize("target", [b"", DICTIONARY, OTHER])
+def test_a_body_goes_from_one_dictionary_to_another(level, source, target):
+    for raw in (b"", b"short", *PARTS):
+        body = envelope.compress(raw, 1, source)
+        moved = envelope.recompress(body, len(raw), source, level, target)
+
+        assert envelope.compress(raw, level, target) == moved
+        assert raw == unwrap(seal(moved, SEED, 0), len(raw), SEED, 0, target)
+
+
+def test_a_body_of_another_length_goes_nowhere():
+    body = envelope.compress(PARTS[0], 1, DICTIONARY)
+    for raw_bytes in (len(body) - 1, len(PARTS[0]) + 1, MAX_COMPRESSED + 1):
+        with pytest.raises(Malformed):
+            envelope.recompress(body, raw_bytes, DICTIONARY, 1, b"")
+
+
+def test_a_thread_keeps_few_compressors_and_those_that_were_used_last():
+    made = []
+
+    def keep(key):
+        return envelope._kept(kept, key, lambda: made.append(key) or key)
+
+    kept = {}
+    for key in [*range(envelope.KEPT), 0, envelope.KEPT, 0, 1]:
+        assert key == keep(key)
+
+    assert [*range(envelope.KEPT), envelope.KEPT, 1] == made
+    assert envelope.KEPT == len(kept)
+
+
+def test_threads_use_one_dictionary_at_the_same_time():
+    failures = []
+
+    def work(thread):
+        for offset in range(100):
+            raw = PARTS[(thread + offset) % len(PARTS)]
+            stored = wrap(raw, 1, SEED, offset, DICTIONARY)
+            if raw != unwrap(stored, len(raw), SEED, offset, bytes(bytearray(DICTIONARY))):
+                failures.append(offset)
+
+    threads = [threading.Thread(target=work, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [] == failures
 
 
 def test_threads_wrap_and_unwrap_at_the_same_time():

@@ -1,6 +1,7 @@
 import errno
 import random
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 
@@ -11,8 +12,11 @@ from lsmdbm._engine.jobs import ENTRY_BYTES, SPAN_BLOCKS, TableSpan, compact, fl
 from lsmdbm._engine.names import TABLE, file_name
 from lsmdbm._engine.picker import pick_everything
 from lsmdbm._engine.plan import Limits
+from lsmdbm._format import envelope
+from lsmdbm._format.dictionaries import SAMPLE_BLOCKS
 from lsmdbm._format.table_writer import BLOOM_STEP
 from support.crash_storage import SYNCS, UNLINKS, WRITES, Killed, failure
+from support.documents import documents
 from support.stage import Calls, Stage, live, memtable, merged, run
 
 
@@ -369,6 +373,82 @@ def test_points_are_found_in_blocks_that_went_over(spread):
 
 
 # Tables are cut
+
+
+# Dictionaries
+
+
+def flushed_documents(stage, seed, *halves):
+    """Flush documents with keys in each of these ranges; return the tables and all entries."""
+    rng = random.Random(f"{seed} documents")
+    layers = [dict(documents(rng, stop - start, first=start)) for start, stop in halves]
+    return [stage.flush(memtable(layer))[0] for layer in layers], merged(layers)
+
+
+def dictionaries_of(stage, metas):
+    return [stage.tables.reader(meta).dictionary for meta in metas]
+
+
+def test_all_tables_of_a_job_have_the_same_dictionary(seed):
+    stage = Stage(block_bytes=1024, memtable_bytes=1 << 15, limits=Limits(1 << 14, 4, 1 << 20))
+    layer = dict(documents(random.Random(f"{seed} many"), 3000))
+    for metas in (stage.flush(memtable(layer)), stage.compact(stage.merge_of(1, stage.version.level(0)))):
+        found = dictionaries_of(stage, metas)
+
+        assert len(metas) > 1
+        assert 1 == len(set(found))
+        assert b"" not in found
+        assert layer == stage.entries(metas)
+        assert [] == problems(stage, metas)
+
+
+def test_blocks_with_the_dictionary_of_the_outputs_keep_their_stored_bytes(seed, monkeypatch):
+    stage = Stage(block_bytes=1024, memtable_bytes=1 << 20)
+    (older,), entries = flushed_documents(stage, seed, (0, 2000))
+    newer = stage.table({b"document 00001000": b"new"})
+    stage.move_to((), {0: [newer]})
+    before = bodies(stage, older)
+    monkeypatch.setattr(envelope, "recompress", None)
+    (meta,) = stage.compact(stage.merge_of(1, [newer], [older]))
+
+    assert dictionaries_of(stage, [older]) == dictionaries_of(stage, [meta]) != [b""]
+    assert len(before) - SPAN_BLOCKS <= len(before & bodies(stage, meta)) < len(before)
+    assert {**entries, b"document 00001000": b"new"} == stage.entries([meta])
+
+
+def bodies(stage, meta):
+    """Return the bodies of the blocks of a table as they are stored."""
+    reader = stage.tables.reader(meta)
+    return {reader.stored_block(index, 1, reader.dictionary).body for index in range(reader.block_count)}
+
+
+@pytest.mark.parametrize("options", [{}, {"dictionaries": False}, {"compression": None}], ids=str)
+def test_blocks_of_other_dictionaries_go_over_whole_and_are_compressed_again(seed, options, monkeypatch):
+    stage = Stage(block_bytes=1024, memtable_bytes=1 << 20)
+    metas, entries = flushed_documents(stage, seed, (0, 1000), (1000, 2000), (2000, 2900))
+    first, *others = dictionaries_of(stage, metas)
+    stage.shop = replace(stage.shop, options=replace(stage.options, **options))
+    decoded = decompressing(monkeypatch)
+    (meta,) = stage.compact(stage.merge_of(1, *([meta] for meta in metas)))
+
+    assert len({first, *others}) == 3
+    assert dictionaries_of(stage, [meta])[0] in ([b""] if options else [first, *others])
+    assert len(decoded) <= SAMPLE_BLOCKS + len(metas)  # the sample, and small last blocks
+    assert entries == stage.entries([meta])
+    assert [] == problems(stage, [meta])
+
+
+def test_a_damaged_body_of_another_dictionary_stops_the_compaction(seed):
+    """It is met before it goes over: nobody could tell later where it was damaged."""
+    stage = Stage(block_bytes=1024, memtable_bytes=1 << 20)
+    metas, _ = flushed_documents(stage, seed, (0, 1000), (1000, 2000))
+    stage.shop = replace(stage.shop, options=replace(stage.options, dictionaries=False))
+    stage.tables.reader(metas[1]).dictionary = stage.tables.reader(metas[0]).dictionary
+    before = stage.files()
+    with pytest.raises(CorruptionError, match="zstd: "):
+        stage.compact(stage.merge_of(1, *([meta] for meta in metas)))
+
+    assert before == stage.files()
 
 
 def test_tables_are_cut_at_table_bytes():

@@ -45,7 +45,7 @@ def fixed_bytes(
     return start + u64(number) + u64(next_number) + u64(last_seq) + u64(min_wal) + u64(live)
 
 
-def shape_bytes(block_bytes=4096, compression=1, level=1, bloom_bits=12, compaction=0):
+def shape_bytes(block_bytes=4096, compression=3, level=1, bloom_bits=12, compaction=0):
     return u32(block_bytes) + u8(compression) + u8(level) + u8(bloom_bits) + u8(compaction)
 
 
@@ -80,7 +80,15 @@ CASES = [
     (state(live_count=None), sealed(fixed_bytes(live=2**64 - 1) + shape_bytes() + u32(0))),
     (
         state(shape={**SHAPE, "compression": None, "compression_level": -7, "bloom_bits_per_key": 0}),
-        sealed(fixed_bytes() + shape_bytes(compression=0, level=249, bloom_bits=0) + u32(0)),
+        sealed(fixed_bytes() + shape_bytes(compression=2, level=249, bloom_bits=0) + u32(0)),
+    ),
+    (
+        state(shape={**SHAPE, "dictionaries": False}),
+        sealed(fixed_bytes() + shape_bytes(compression=1) + u32(0)),
+    ),
+    (
+        state(shape={**SHAPE, "compression": None, "dictionaries": False}),
+        sealed(fixed_bytes() + shape_bytes(compression=0) + u32(0)),
     ),
     (
         state(shape={**SHAPE, "compaction": "tiered"}),
@@ -140,7 +148,7 @@ BAD = [
 NEWER = [
     (fixed_bytes(version=2, oldest_reader=2) + shape_bytes() + u32(0), "format 2"),
     (fixed_bytes(features=0x10) + shape_bytes() + u32(0), "features 0x10"),
-    (fixed_bytes() + shape_bytes(compression=2) + u32(0), "compression 2"),
+    (fixed_bytes() + shape_bytes(compression=4) + u32(0), "compression 4"),
     (fixed_bytes() + shape_bytes(compaction=3) + u32(0), "compaction 3"),
     (fixed_bytes() + shape_bytes(compaction=2) + u64(0) + u32(0), "max_bytes=0"),
     (

@@ -6,6 +6,7 @@ from lsmdbm._format import salvage
 from lsmdbm._format.coding import Malformed
 from lsmdbm._format.columns import Column
 from lsmdbm._format.footer import FOOTER_BYTES, HEADER_BYTES, BlockHandle, Footer
+from support.documents import dictionary_for, documents
 from support.format import (
     NUMBER,
     SALT,
@@ -18,6 +19,7 @@ from support.format import (
 )
 
 SIZES = (64, 300, 4096)
+DICTIONARY = dictionary_for(documents(random.Random("salvage"), 900))
 
 
 def random_entries(rng, count=200):
@@ -47,8 +49,19 @@ def entries(data, outline):
 @pytest.mark.parametrize("block_bytes", SIZES)
 def test_all_blocks_are_found_whichever_part_is_damaged(seed, level, bloom_bits, block_bytes):
     rng = random.Random(f"{seed} {level} {bloom_bits} {block_bytes}")
-    model = random_entries(rng)
-    file, meta = build_table(model, level=level, bloom_bits=bloom_bits, block_bytes=block_bytes)
+    check_all_blocks_are_found(rng, random_entries(rng), level, bloom_bits, block_bytes, b"")
+
+
+@pytest.mark.parametrize("block_bytes", SIZES)
+def test_all_blocks_are_found_whichever_part_of_a_table_with_a_dictionary_is_damaged(seed, block_bytes):
+    rng = random.Random(f"{seed} {block_bytes}")
+    check_all_blocks_are_found(rng, documents(rng, 200), 1, 12, block_bytes, DICTIONARY)
+
+
+def check_all_blocks_are_found(rng, model, level, bloom_bits, block_bytes, dictionary):
+    file, meta = build_table(
+        model, level=level, bloom_bits=bloom_bits, block_bytes=block_bytes, dictionary=dictionary
+    )
     reader, data = open_table(file, meta), bytes(file.data)
     footer = Footer.decode(data[-FOOTER_BYTES:])
     parts = {
@@ -58,13 +71,19 @@ def test_all_blocks_are_found_whichever_part_is_damaged(seed, level, bloom_bits,
         "index": [rng.randrange(footer.index.offset, footer.index.end)],
         "footer": [rng.randrange(len(data) - FOOTER_BYTES, len(data))],
     }
+    if dictionary:
+        begin, end = reader.handle(0).offset, reader.handle(reader.block_count - 1).end
+        parts["dictionary"] = [rng.randrange(HEADER_BYTES, begin)]
+        parts["dictionary behind"] = [rng.randrange(end, footer.filter.offset)]
+        parts["dictionary, footer"] = [rng.randrange(HEADER_BYTES, begin), len(data) - 30]
     for part, offsets in parts.items():
         found = salvage.outline(damaged(data, *offsets), NUMBER)
 
         assert handles(reader) == found.handles, part
         assert ([], True, reader.metadata) == (found.gaps, found.is_whole, found.metadata), part
         assert model == entries(data, found), part
-        assert (None if part == "footer" else meta.footer_crc) == found.footer_crc
+        assert (None if "footer" in part else meta.footer_crc) == found.footer_crc
+        assert dictionary == found.dictionary
 
 
 @pytest.mark.parametrize("level", [None, 1])
@@ -110,6 +129,32 @@ def test_without_header_and_footer_nothing_can_be_told(seed):
         salvage.outline(b"", NUMBER)
     with pytest.raises(Malformed, match="header of table 18"):
         salvage.outline(bytes(file.data), NUMBER + 1)
+
+
+@pytest.mark.parametrize("is_footer_damaged", [False, True])
+def test_without_its_dictionary_what_a_table_holds_is_a_gap_and_nothing_wrong(seed, is_footer_damaged):
+    model = documents(random.Random(f"{seed}"), 200)
+    file, meta = build_table(model, dictionary=DICTIONARY, block_bytes=1000)
+    reader = open_table(file, meta)
+    begin, end = reader.handle(0).offset, reader.handle(reader.block_count - 1).end
+    offsets = [begin - 1, end + 1, *([len(file.data) - 30] if is_footer_damaged else [])]
+    found = salvage.outline(damaged(file.data, *offsets), NUMBER)
+
+    assert ([], b"") == (found.handles, found.dictionary)
+    assert is_footer_damaged or [HEADER_BYTES] == [gap.offset for gap in found.gaps]
+    assert found.is_whole
+    assert reader.metadata == found.metadata
+
+
+def test_the_dictionary_of_another_table_is_not_taken(seed):
+    model = documents(random.Random(f"{seed}"), 200)
+    file, meta = build_table(model, dictionary=DICTIONARY, salt=1)
+    theirs, _ = build_table(model, dictionary=DICTIONARY, salt=2)
+    begin = open_table(file, meta).handle(0).offset
+    data = bytes(file.data[:HEADER_BYTES] + theirs.data[HEADER_BYTES:begin] + file.data[begin:])
+
+    assert model == entries(data, salvage.outline(data, NUMBER))  # by the second one
+    assert HEADER_BYTES < salvage.outline(data, NUMBER).handles[0].offset
 
 
 def test_blocks_of_another_table_or_place_are_not_taken(seed):
@@ -186,6 +231,18 @@ def test_a_planted_fault_in_the_search_is_found(seed, monkeypatch):
     with pytest.raises(AssertionError):
         test_all_blocks_are_found_whichever_part_is_damaged(seed, 1, 12, 300)
     monkeypatch.undo()
-    monkeypatch.setattr(salvage, "_is_index", lambda chunk, offset: False)
+    monkeypatch.setattr(salvage, "_is_index", lambda chunk, start, offset: False)
     with pytest.raises(AssertionError):
         test_all_blocks_are_found_whichever_part_is_damaged(seed, 1, 12, 300)
+
+
+def test_a_planted_fault_in_the_search_for_dictionaries_is_found(seed, monkeypatch):
+    first = salvage._dictionary_at
+
+    def at_the_beginning_only(data, file_seed, offset):
+        return first(data, file_seed, offset) if offset == HEADER_BYTES else None
+
+    for fault in (at_the_beginning_only, lambda data, file_seed, offset: None):
+        monkeypatch.setattr(salvage, "_dictionary_at", fault)
+        with pytest.raises(AssertionError):
+            test_all_blocks_are_found_whichever_part_of_a_table_with_a_dictionary_is_damaged(seed, 300)

@@ -26,6 +26,7 @@ from lsmdbm._format.footer import (
     footer_crc,
 )
 from lsmdbm._format.table_reader import ReadCounters, describe
+from support.documents import dictionary_for, documents
 from support.format import (
     NUMBER,
     ORIGIN,
@@ -881,12 +882,12 @@ def test_random_damage_behind_right_checksums_is_read_or_an_error(seed, monkeypa
     rng = random.Random(f"{seed} crafted")
     wrap = envelope.wrap
 
-    def damaging(raw, level, file_seed, offset):
+    def damaging(raw, level, file_seed, offset, dictionary=b""):
         if raw and rng.random() < 0.3:
             damaged = bytearray(raw)
             damaged[rng.randrange(len(raw))] = rng.choice((0, 1, 2, 3, 127, 255, rng.randrange(256)))
             raw = bytes(damaged)
-        return wrap(raw, level, file_seed, offset)
+        return wrap(raw, level, file_seed, offset, dictionary)
 
     monkeypatch.setattr(envelope, "wrap", damaging)
     for _ in range(500):
@@ -901,3 +902,144 @@ def test_random_damage_behind_right_checksums_is_read_or_an_error(seed, monkeypa
             continue
         except Malformed as exc:
             raise AssertionError(f"seed {seed}") from exc
+
+
+# Dictionaries
+
+DICTIONARY = dictionary_for(documents(random.Random("reader"), 900))
+
+
+@pytest.fixture(scope="module")
+def compressed():
+    """Documents, and a table of them with a dictionary."""
+    model = documents(random.Random("compressed"), 200)
+    return model, *build_table(model, block_bytes=1000, dictionary=DICTIONARY)
+
+
+def places(file, meta):
+    """Return where the two dictionaries begin, and their length."""
+    reader = open_table(file, meta)
+    part = reader.metadata.dictionary
+    return part.offset, reader.handle(reader.block_count - 1).end, part.stored
+
+
+def with_damage(file, *offsets):
+    damaged = bytearray(file.data)
+    for offset in offsets:
+        damaged[offset] ^= 1
+    return MemoryFile(damaged)
+
+
+def test_a_table_with_a_dictionary_is_read_in_every_way(compressed):
+    model, file, meta = compressed
+    reader = open_table(file, meta)
+
+    assert model == entries_of(reader.chunks()) == backwards(reader.chunks(reverse=True))
+    assert [(key, KEY_ONLY) for key, _ in model] == entries_of(reader.chunks(keys_only=True))
+    assert all(value == reader.get(key) for key, value in model)
+    assert DICTIONARY == reader.dictionary
+    assert [] == list(reader.problems())
+
+
+def test_one_damaged_dictionary_costs_nothing_and_is_a_problem(compressed):
+    model, file, meta = compressed
+    first, second, stored = places(file, meta)
+    for low in (first, second):
+        for offset in (low, low + stored // 2, low + stored - 1):
+            reader = open_table(with_damage(file, offset), meta)
+
+            assert model == entries_of(reader.chunks())
+            assert [low] == [problem.offset for problem in reader.problems()]
+
+
+def test_a_table_without_a_whole_dictionary_is_not_opened(compressed):
+    _, file, meta = compressed
+    first, second, stored = places(file, meta)
+    with pytest.raises(CorruptionError, match=f"offset {second}: checksum"):
+        open_table(with_damage(file, first, second + stored - 1), meta)
+
+
+def test_a_dictionary_is_read_once_when_the_table_is_opened(compressed):
+    model, file, meta = compressed
+    first, _, stored = places(file, meta)
+    file = MemoryFile(file.data)
+    reader = open_table(file, meta)
+    opened = list(file.preads)
+    for key, _ in model:
+        reader.get(key)
+
+    assert [(stored, first)] == [read for read in opened if read[1] == first]
+    assert all(offset >= first + stored for _, offset in file.preads[len(opened) :])
+
+
+def test_the_cost_of_a_reader_counts_its_dictionary(compressed):
+    _, file, meta = compressed
+    reader = open_table(file, meta)
+    _, second, _ = places(file, meta)
+    rest = meta.file_bytes - second + reader.block_count * table_reader.SEPARATOR_OVERHEAD
+
+    assert rest + len(DICTIONARY) == reader.cost
+
+
+def lying(monkeypatch, features=None, dictionary=None):
+    """Return a table with other features, or with another handle of its dictionary, and right checksums."""
+    if features is not None:
+        encode_footer = Footer.encode
+        monkeypatch.setattr(
+            table_writer.Footer, "encode", lambda it: encode_footer(replace(it, features=features))
+        )
+    if dictionary is not None:
+        encode = table_writer.Metadata.encode
+        monkeypatch.setattr(
+            table_writer.Metadata,
+            "encode",
+            lambda it: encode(replace(it, dictionary=dictionary(it.dictionary))),
+        )
+    table = build_table(documents(random.Random("crafted"), 50), dictionary=DICTIONARY)
+    monkeypatch.undo()
+    return table
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"features": 0}, "at odds about a dictionary"),
+        ({"dictionary": lambda part: None}, "at odds about a dictionary"),
+        ({"dictionary": lambda part: replace(part, stored=1 << 30)}, "reaches beyond the blocks"),
+        ({"dictionary": lambda part: replace(part, stored=(1 << 32) - 1)}, "reaches beyond the blocks"),
+        ({"dictionary": lambda part: replace(part, stored=part.stored + 1)}, "checksum"),
+        ({"dictionary": lambda part: replace(part, stored=0)}, "checksum|not compressed"),
+        ({"dictionary": lambda part: replace(part, raw=0)}, "not compressed"),
+        ({"dictionary": lambda part: replace(part, raw=part.raw + 1)}, "zstd frame of 8192 bytes"),
+        (
+            {"dictionary": lambda part: replace(part, raw=65_537)},
+            "dictionary of 65537 bytes: the limit is 65536",
+        ),
+        ({"dictionary": lambda part: replace(part, raw=(1 << 32) - 1)}, "the limit is 65536"),
+    ],
+)
+def test_what_is_wrong_about_a_dictionary_is_corruption_and_named(monkeypatch, settings, reason):
+    with pytest.raises(CorruptionError, match=reason):
+        open_table(*lying(monkeypatch, **settings))
+
+
+def test_a_dictionary_that_zstd_refuses_is_corruption_of_each_block(monkeypatch):
+    """Its checksums hold: only zstd can tell that its entropy tables are none."""
+    wrap = envelope.wrap
+    broken = DICTIONARY[:8] + b"\xff" * 100 + DICTIONARY[108:]
+    monkeypatch.setattr(
+        envelope, "wrap", lambda raw, *args: wrap(broken if raw == DICTIONARY else raw, *args)
+    )
+    file, meta = build_table(documents(random.Random("refused"), 50), dictionary=DICTIONARY, block_bytes=1000)
+    reader = open_table(file, meta)
+
+    assert broken == reader.dictionary
+    for read in (
+        lambda: reader.get(b"document 00000003"),
+        lambda: list(reader.chunks(keys_only=True)),
+        lambda: reader.stored_block(0, 1, b""),
+        lambda: reader.stored_block(0, 1, broken),
+    ):
+        with pytest.raises(CorruptionError, match="zstd: "):
+            read()
+    assert reader.block_count <= len(list(reader.problems()))

@@ -2,9 +2,11 @@
 
 import random
 import tracemalloc
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,8 +16,17 @@ from lsmdbm._format.block import Block, decode_head
 from lsmdbm._format.bloom import Bloom
 from lsmdbm._format.coding import Malformed, Unsupported
 from lsmdbm._format.columns import decode as decode_column
-from lsmdbm._format.footer import FOOTER_BYTES, HEADER_BYTES, BlockHandle, Footer, encode_header, footer_crc
+from lsmdbm._format.footer import (
+    FOOTER_BYTES,
+    HEADER_BYTES,
+    BlockHandle,
+    Footer,
+    PartHandle,
+    encode_header,
+    footer_crc,
+)
 from lsmdbm._format.table_writer import BLOOM_STEP, WRITE_BYTES, Metadata, Origin, separator
+from support.documents import dictionary_for, documents
 from support.format import (
     NUMBER,
     SALT,
@@ -39,6 +50,11 @@ SEED = seed_of(NUMBER, SALT)
 METADATA = Metadata(
     Origin(2, 3, 9, (5, 7)), entries=4, tombstones=1, raw_bytes=90, smallest=b"a", largest=b"b"
 )
+
+
+DOCUMENTS = documents(random.Random("writer"), 900)
+DICTIONARY = dictionary_for(DOCUMENTS)
+OTHER = dictionary_for([(key, (value or b"").swapcase()) for key, value in DOCUMENTS])
 
 
 def metadata_bytes(count=2, range_deletions=0):
@@ -369,6 +385,26 @@ def test_blocks_passed_into_another_table_get_its_checksums():
     assert 77 == meta.number
 
 
+@pytest.mark.parametrize("level", [None, 1])
+@pytest.mark.parametrize("source", [b"", DICTIONARY, OTHER])
+@pytest.mark.parametrize("target", [b"", DICTIONARY])
+def test_blocks_go_into_a_table_of_another_dictionary(level, source, target):
+    entries = [*documents(random.Random("passed"), 100), (b"~", None)]
+    target = target if level else b""
+    file, meta = build_table(entries, level=1, dictionary=source)
+    reader, copy = open_table(file, meta), MemoryFile()
+    writer = table_writer(copy, level=level, dictionary=target)
+    for index in range(reader.block_count):
+        writer.add_block(reader.stored_block(index, level, target))
+    copied = finish(writer)
+    whole, known = build_table(entries, level=level, dictionary=target)
+
+    assert entries == entries_of(open_table(copy, copied).chunks())
+    assert [] == list(open_table(copy, copied).problems())
+    if level or source:
+        assert (whole.data, known) == (copy.data, copied)
+
+
 def test_entries_and_passed_blocks_mix():
     file, meta = build_table([(b"f", b"1"), (b"g", None)])
     block = open_table(file, meta).stored_block(0)
@@ -398,3 +434,57 @@ def test_no_block_has_more_keys_than_a_reader_takes(monkeypatch, step):
     assert [3, 3, 3, 3, 3, 3, 2] == [len(reader.stored_block(index).keys) for index in range(7)]
     assert entries == entries_of(reader.chunks())
     assert [] == list(reader.problems())
+
+
+# Dictionaries
+
+
+def test_dictionary_stands_compressed_before_the_blocks_and_once_more_behind_them():
+    file, meta = build_table(DOCUMENTS, dictionary=DICTIONARY, block_bytes=4096)
+    reader, data = open_table(file, meta), bytes(file.data)
+    footer = Footer.decode(data[-FOOTER_BYTES:])
+    begin, end = reader.handle(0).offset, reader.handle(reader.block_count - 1).end
+    stored = begin - HEADER_BYTES
+
+    assert (1, stored) == (footer.features, footer.filter.offset - end)
+    for low in (HEADER_BYTES, end):
+        part = data[low : low + stored]
+        assert (
+            DICTIONARY == zstandard.decompress(part[:-4]) == envelope.unwrap(part, len(DICTIONARY), SEED, low)
+        )
+    assert Metadata.decode(reader.metadata.encode()).dictionary == PartHandle(28, stored, len(DICTIONARY))
+
+
+def test_without_a_dictionary_there_is_no_trace_of_one():
+    file, meta = build_table(DOCUMENTS)
+    reader = open_table(file, meta)
+
+    assert (0, None) == (Footer.decode(bytes(file.data[-FOOTER_BYTES:])).features, reader.metadata.dictionary)
+    assert (HEADER_BYTES, b"") == (reader.handle(0).offset, reader.dictionary)
+
+
+def test_every_frame_of_a_block_is_made_with_the_dictionary_and_no_other():
+    file, meta = build_table(DOCUMENTS, dictionary=DICTIONARY, block_bytes=4096)
+    reader, data = open_table(file, meta), bytes(file.data)
+    footer = Footer.decode(data[-FOOTER_BYTES:])
+
+    def identity(offset):
+        return zstandard.get_frame_parameters(data[offset : offset + 20]).dict_id
+
+    handles = [reader.handle(index) for index in range(reader.block_count)]
+    assert {int.from_bytes(DICTIONARY[4:8], "little")} == {
+        identity(offset)
+        for handle in handles
+        for offset in (handle.offset, handle.offset + handle.head_stored)
+    }
+    assert {0} == {identity(offset) for offset in (HEADER_BYTES, handles[-1].end, footer.index.offset)}
+
+
+def test_metadata_with_a_dictionary_has_two_lengths_more_and_is_read_back():
+    known = replace(METADATA, dictionary=PartHandle(HEADER_BYTES, 300, 2048))
+
+    assert metadata_bytes() + u32(300) + u32(2048) == known.encode()
+    assert known == Metadata.decode(known.encode())
+    for extra in (u32(300), u32(300) + u32(2048) + b"x"):
+        with pytest.raises(Malformed):
+            Metadata.decode(metadata_bytes() + extra)
