@@ -1,5 +1,5 @@
 """EVENTS: which file, when it is synced, what is live.  Packs no bytes.
 
 Files, in import order: names, memtable, merge, version, tables, view, count, dead, stats, install, wal,
-picker, jobs, delegate, background, recovery, tree, reader, syncer, group, store, worker, sharing.
+picker, jobs, delegate, ingest, background, recovery, tree, reader, syncer, group, store, worker, sharing.
 """

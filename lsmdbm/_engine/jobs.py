@@ -16,7 +16,7 @@ Thread safety: one thread at a time, under the lock of the store.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lsmdbm._base.chunk import Chunk, Chunks
@@ -90,6 +90,11 @@ class _Outputs:
             )
         return self._writer
 
+    @property
+    def block_bytes(self) -> int:
+        """Target size of a block."""
+        return self._workshop.options.block_bytes
+
     def worth(self, entries: int) -> int:
         """Return the bytes of input that so many entries stand for."""
         return int(self._entry_worth * entries)
@@ -161,6 +166,16 @@ def _write(chunks: Chunks, outputs: _Outputs) -> Steps:
         raise
 
 
+def finished(steps: Steps) -> list[TableMeta]:
+    """Do a job in one go, and return its tables."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            metas: list[TableMeta] = end.value
+            return metas
+
+
 def after(first: Iterator[int], steps: Steps) -> Steps:
     """Do one thing after another, as one job."""
     yield from first
@@ -182,14 +197,34 @@ def compact(plan: Plan, version: Version, workshop: Workshop) -> Steps:
     )
     entry_worth = sum(meta.raw_bytes for meta in inputs) / sum(meta.entries for meta in inputs)
     outputs = _Outputs(workshop, origin, workshop.limits.table_bytes, entry_worth)
+    spans = [table_spans(map(workshop.tables.reader, run)) for run in plan.runs]
+    return _merge(spans, lambda key: not version.holds_below(plan.level, key), outputs)  # rule 3
 
+
+def adopt(runs: Sequence[Iterator[TableSpan]], version: Version, origin: Origin, workshop: Workshop) -> Steps:
+    """Merge tables that are not of this database into tables that are, above all of a version.
+
+    Args:
+        runs: newest first; the spans of a run in key order.
+
+    Raises:
+        CorruptionError: an input is damaged; nothing was changed.
+    """
+    outputs = _Outputs(workshop, origin, workshop.limits.table_bytes, 1.0)
+    return _merge(runs, lambda key: not version.holds_below(-1, key), outputs)
+
+
+def _merge(
+    runs: Sequence[Iterator[TableSpan]], is_bottom: Callable[[bytes], bool], outputs: _Outputs
+) -> Steps:
+    """Write what runs of tables hold; without the deletions of keys that nothing below can hold."""
     try:
-        for part in _parts(plan, workshop):
+        for part in _parts(runs, outputs.block_bytes):
             if isinstance(part, StoredBlock):
                 outputs.writer().add_block(part)  # rule 4
                 entries = len(part.keys)
             else:
-                keys, values = survivors(part, lambda key: not version.holds_below(plan.level, key))  # rule 3
+                keys, values = survivors(part, is_bottom)
                 if keys:
                     outputs.writer().add(keys, values)
                 entries = len(part[0])
@@ -201,11 +236,11 @@ def compact(plan: Plan, version: Version, workshop: Workshop) -> Steps:
         raise
 
 
-def _parts(plan: Plan, workshop: Workshop) -> Iterator[Chunk | StoredBlock]:
-    """Yield what the tables of a plan hold, merged, in key order; as whole blocks where that is possible."""
-    for piece in merge_spans([_spans(run, workshop.tables) for run in plan.runs]):
+def _parts(runs: Sequence[Iterator[TableSpan]], block_bytes: int) -> Iterator[Chunk | StoredBlock]:
+    """Yield what runs of tables hold, merged, in key order; as whole blocks where that is possible."""
+    for piece in merge_spans(runs):
         if isinstance(piece, TableSpan):
-            yield from piece.parts(workshop.options.block_bytes)
+            yield from piece.parts(block_bytes)
         else:
             yield piece
 
@@ -237,8 +272,8 @@ class TableSpan:
                 yield block
 
 
-def _spans(run: Sequence[TableMeta], tables: Tables) -> Iterator[TableSpan]:
-    for meta in run:
-        reader = tables.reader(meta)
+def table_spans(readers: Iterable[TableReader]) -> Iterator[TableSpan]:
+    """Yield the spans of tables that do not overlap, given in key order."""
+    for reader in readers:
         for first in range(0, reader.block_count, SPAN_BLOCKS):
             yield TableSpan(reader, first)
