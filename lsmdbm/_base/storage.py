@@ -512,11 +512,6 @@ def name_in_parent(path: str) -> str:
     return os.path.basename(os.path.abspath(path))
 
 
-def absolute(path: str) -> str:
-    """Return a path that means the same in a process with another working directory."""
-    return os.path.abspath(path)
-
-
 def directory_mode(mode: int) -> int:
     """Return the permission bits of a directory for files of these: `x` wherever there is `r`."""
     return mode | (mode & 0o444) >> 2

@@ -150,7 +150,7 @@ class _Loader:
     def _next_place(self, *, is_final: bool) -> Place:
         """Return the place for another task.  Tables that will be merged are written in a hurry."""
         counter, options = self._destination.counter, self._place.options
-        number, counter.next_number = counter.next_number, counter.next_number + NUMBERS
+        number = counter.reserve(NUMBERS)[0]
         if not is_final:
             options = dataclasses.replace(
                 options,
