@@ -73,18 +73,11 @@ class Memtable:
         keys_only: bool = False,
     ) -> Chunks:
         """Yield the entries with `start <= key < stop`, tombstones too; last chunk first if `reverse`."""
-        order = self._sorted()
-        low = 0 if start is None else order.bisect_left(start)
-        high = len(order) if stop is None else order.bisect_left(stop)
+        # Not by positions, as islice() goes: a SortedList finds those in an index that it has to keep.
+        order = self._sorted().irange(start, stop, (True, False), reverse)
         piece = FIRST_PIECE
-        while low < high:
-            if reverse:
-                keys = list(order.islice(max(low, high - piece), high))
-                high -= piece
-            else:
-                keys = list(order.islice(low, min(low + piece, high)))
-                low += piece
-            yield self._chunk(keys, keys_only)
+        while keys := list(islice(order, piece)):
+            yield self._chunk(keys[::-1] if reverse else keys, keys_only)
             piece = min(2 * piece, LARGEST_PIECE)
 
     def _chunk(self, keys: list[bytes], keys_only: bool) -> Chunk:
