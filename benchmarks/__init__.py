@@ -8,6 +8,8 @@
     results      what comes out, as JSON; ratios between peers and between files
     report       Markdown: tables, the bars
     plots        SVG
+    simulator    what each policy of compaction costs up to 10^9 entries, without writing any
+    dictionaries what dictionaries save and cost
 
 Nothing here is imported by lsmdbm or ships in its wheel.  How to run it: docs/benchmarks.md.
 """

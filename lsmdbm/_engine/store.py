@@ -345,18 +345,22 @@ class Store:
         if self._ready:
             return
         self._check_open()
-        failure = self._failed()
-        if failure is not None:
-            raise FailedError(
-                failure.errno, f"writing has failed before: {failure.strerror}", failure.filename
-            )
+        self._check_failed()
         if self._recovered is not None:
             self._begin(self._recovered)
+            self._check_failed()
         self._heal()
         if self._tree.is_stalled():
             with self._noting_failure():
                 self._tree.flush_now()  # raises why flushing fails, before anything is written
         self._ready = True
+
+    def _check_failed(self) -> None:
+        failure = self._failed()
+        if failure is not None:
+            raise FailedError(
+                failure.errno, f"writing has failed before: {failure.strerror}", failure.filename
+            )
 
     def _begin(self, recovered: Recovered) -> None:
         """Do what the first write of an opening owes to what recovery found."""
@@ -365,9 +369,10 @@ class Store:
                 if recovered.is_suspect:  # its opening may not have come to this, at creation the last step
                     synced(lambda: self._storage.sync_parent(self._directory.path))
                 self._tree.flush_now()
-            self._in_background(lambda: self._tree.background.work_off_small(SMALL_DEBT_BYTES))
         self._tree.collect_garbage()
         self._recovered = None
+        if recovered.is_unsettled:
+            self._in_background(lambda: self._tree.background.work_off_small(SMALL_DEBT_BYTES))
 
     def _heal(self) -> None:
         """Make memory follow the log wherever a write was interrupted.  Idempotent."""

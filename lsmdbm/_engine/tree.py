@@ -329,6 +329,7 @@ class Tree:
         needed = {file_name(manifest.number, MANIFEST)}
         needed |= {file_name(meta.number, TABLE) for level in manifest.levels for meta in level}
         needed |= {file_name(number, TABLE) for number in self._workshop.tables.retired}  # left to collect()
+        needed |= {file_name(number, TABLE) for number in self.background.unfinished}
         needed |= {file_name(log.number, WAL) for log in self._wal.older}
         self._installer.forget_older()
         names = self._workshop.directory.listdir()

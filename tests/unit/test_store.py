@@ -355,9 +355,9 @@ def test_tables_of_a_pinned_view_stay_until_it_is_let_go(storage, store):
     assert not set(tables) & set(names(storage, "sst"))
 
 
-def test_the_first_write_of_an_opening_unlinks_no_table_of_a_view(storage, opened):
-    """What it had to flush was compacted at once, and the inputs collected as garbage under an iterator."""
-    store = opened(**MANUAL)
+def indebted(storage):
+    """Leave a database whose next first write has to flush and to compact; return what it holds."""
+    store = open_store(storage, **MANUAL)
     for part in range(12):
         fill(store, 20, mark=b"%d" % part)
         store.flush()
@@ -365,6 +365,12 @@ def test_the_first_write_of_an_opening_unlinks_no_table_of_a_view(storage, opene
     close(storage, store)
     storage.erase(f"{PATH}/LOCK")
     storage.plant(f"{PATH}/000001.man", b"an install was cut off here")  # so that there is something to flush
+    return old
+
+
+def test_the_first_write_of_an_opening_unlinks_no_table_of_a_view(storage, opened):
+    """What it had to flush was compacted at once, and the inputs collected as garbage under an iterator."""
+    old = indebted(storage)
     store = opened()
     view = store.pin()
     store.put(b"new", b"value")
@@ -994,6 +1000,77 @@ def test_a_failed_sync_in_the_background_fails_the_next_write_not_the_one_that_p
     storage.on_call = None
 
     check_failed(storage, store, expected)
+
+
+def test_tables_that_are_complete_and_not_installed_are_no_garbage(storage, store):
+    expected = fill(store)
+    no_space_for(storage, ".man")
+    with pytest.raises(error, match="No space"):
+        store.flush()
+    storage.on_call = None
+    store.collect_garbage()
+    store.flush()
+
+    assert expected == entries(store)
+
+
+KINDS_OF_FAILURE = {
+    "pwrite": [(errno.ENOSPC, "partial")],
+    "create": [(errno.ENOSPC, "before")],
+    **dict.fromkeys(("fsync", "sync"), [(errno.EIO, "clean"), (errno.EIO, "late"), (errno.EIO, "reverted")]),
+}
+
+
+def test_whatever_fails_in_the_first_write_of_an_opening_costs_nothing_that_was_there():
+    """A compaction that failed there lost its tables as garbage and was installed later; writes went on."""
+    storage = CrashStorage()
+    indebted(storage)
+    start = storage.count
+    store = open_store(storage)
+    store.put(b"new", b"value")
+    calls = [(at, operation) for at, (operation, _) in enumerate(storage.calls) if at >= start]
+    assert 2 == sum(
+        path.endswith(".man") for operation, path in storage.calls[start:] if operation == "create"
+    )
+    close(storage, store)
+    tried = [(at, *how) for at, operation in calls for how in KINDS_OF_FAILURE.get(operation, ())]
+    for at, code, kind in tried:
+        check_after_failure(at, code, kind)
+    assert len(tried) > 20
+
+
+def check_after_failure(at, code, kind):
+    storage = CrashStorage()
+    expected = indebted(storage)
+    storage.fault(at, code, kind)
+    store = open_store(storage)
+    issued = [expected]
+    for value in (b"1", b"2", b"3"):
+        issued.append({**issued[-1], b"new": value})
+        try:
+            store.put(b"new", value)
+        except FailedError:
+            break
+        except error:
+            issued.pop()
+    has_failed = isinstance(store.stats().trouble, FailedError)
+    assert entries(store) in issued[-2:], (at, kind)
+    try:
+        store.compact()
+        store.put(b"more", b"")
+        issued.append({**issued[-1], b"more": b""})
+        assert not has_failed, (at, kind)
+    except FailedError:
+        pass
+    assert entries(store) in issued[-2:], (at, kind)
+    try:
+        close(storage, store)
+    except FailedError:
+        pass
+    storage.heal()
+    again = open_store(storage)
+    assert entries(again) in issued[-2:], (at, kind)
+    close(storage, again)
 
 
 def test_a_failed_sync_of_a_table_only_costs_the_table(storage, store):
