@@ -40,6 +40,7 @@ CALLS = {
 } - NEVER_FAIL
 NO_TRIAL = {  # function and call that no trial comes to
     ("_write", "unlink"),  # of a manifest over 64 MiB
+    ("_read_dictionary", "pread"),  # the tables of a trial are too small to have one
 }
 APART = {"backup", "check", "destination", "removal", "repair", "salvage"}  # which no open database needs
 APART |= {"delegate", "worker"}  # there is no other process on a disk in memory: see unit/test_delegate.py

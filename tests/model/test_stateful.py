@@ -113,6 +113,7 @@ class DatabaseAndModel(RuleBasedStateMachine):
         self.is_read_only = False
         self.db = open_on(self.storage, PATH, "c", 0o666, options)
         self.durability = options["durability"]
+        self.owes_a_sync = False
 
     def teardown(self):
         if hasattr(self, "db"):
@@ -343,14 +344,18 @@ class DatabaseAndModel(RuleBasedStateMachine):
     @rule(mode=st.sampled_from(MODES), seed=seeds, options=options)
     def die(self, mode, seed, options):
         """Kill the process, or cut the power, after all was made durable that such a crash would take."""
-        if self.durability == "none" or (mode != "kill" and self.durability != "full"):
+        is_durable = self.durability == "full" and not self.owes_a_sync
+        if self.durability == "none" or (mode != "kill" and not is_durable):
             self.db.sync()
+        owes_a_sync = mode == "kill" and not is_durable
         survivor = self.storage.crash(mode, random.Random(seed))
         self.close_all()
         self.open_again(survivor, "w", options)
+        self.owes_a_sync = owes_a_sync
 
     def open_again(self, storage, flag, options):
         self.storage = storage
+        self.owes_a_sync = self.durability == "none"  # whatever this handle may promise of its own writes
         self.db = open_on(storage, PATH, flag, 0o666, options)
         self.durability = options["durability"]
         self.is_read_only = flag == "r"
