@@ -8,8 +8,8 @@
 
 General layout: `database` (open, Database) and `ranges` (Range) are the faces of bytes, `text` (Text) and
 `shelve` (open_shelf) those of str and objects; `registration` lets `dbm` find us, `migration` moves entries
-from and to other dbms, `bulk` builds files and databases, `maintenance` looks after the files.  Below them
-`_engine` decides what happens in what order, `_format` knows the bytes, `_base` the words all of them share.
+from and to other dbms, `maintenance` looks after the files.  Below them `_engine` decides what happens in
+what order, `_format` knows the bytes, `_base` the words all of them share.
 
 The names in _LATER are imported when they are first asked for: who stores bytes need not load pickle.
 """
@@ -42,7 +42,7 @@ from lsmdbm.registration import is_database, register, unregister, whichdb
 from lsmdbm.text import Text
 
 if TYPE_CHECKING:
-    from lsmdbm import bulk, shelve
+    from lsmdbm import shelve
     from lsmdbm.shelve import open_shelf
 
 __version__ = "0.1.0"
@@ -67,7 +67,6 @@ __all__ = [
     "Report",
     "Stats",
     "Text",
-    "bulk",
     "destroy",
     "error",
     "export_dbm",
@@ -84,11 +83,7 @@ __all__ = [
     "whichdb",
 ]
 
-_LATER = {  # public name: its module, or itself
-    "bulk": "lsmdbm.bulk",
-    "open_shelf": "lsmdbm.shelve",
-    "shelve": "lsmdbm.shelve",
-}
+_LATER = {"open_shelf": "lsmdbm.shelve", "shelve": "lsmdbm.shelve"}  # public name: its module, or itself
 
 
 def __getattr__(name: str) -> Any:

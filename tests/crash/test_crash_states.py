@@ -37,7 +37,6 @@ EVERYTHING = (
         "put",
     ),
     *("flush", "clear", "put", "batch", "reopen", "sync", "put", "begin anew", "put", "reopen", "delete"),
-    *("ingest", "put", "ingest", "reopen", "put", "ingest"),
 )
 
 
@@ -104,7 +103,7 @@ PAIR_STEPS = (
     "put",
     "batch",
 )
-API = ("put", "delete", "batch", "clear", "flush", "compact", "sync", "reopen", "begin anew", "ingest")
+API = ("put", "delete", "batch", "clear", "flush", "compact", "sync", "reopen", "begin anew")
 
 
 def test_every_call_of_every_short_workload_may_be_the_last(seed, budget):
