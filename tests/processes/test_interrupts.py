@@ -32,14 +32,6 @@ pytestmark = [
 OPTIONS = {**TINY, "compression": None}
 
 
-@pytest.fixture(autouse=True)
-def no_callbacks_of_the_collector():
-    """Hypothesis has one; an exception that meets it is raised in nobody, and the call goes on."""
-    callbacks, gc.callbacks[:] = gc.callbacks[:], []
-    yield
-    gc.callbacks[:] = callbacks
-
-
 OLD = {b"%04d" % number: b"w" * 40 for number in range(12)}
 
 

@@ -80,6 +80,7 @@ def at_opcode(
         leave_out: whether the frames of a file are none of ours (rule 2).
     """
     found = Interruption()
+    interrupt = KeyboardInterrupt()
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
         code = frame.f_code
@@ -90,7 +91,7 @@ def at_opcode(
             found.opcodes += 1
             if found.opcodes > number:
                 found.where = (os.path.basename(code.co_filename), code.co_name, frame.f_lineno)
-                raise KeyboardInterrupt
+                raise interrupt
         return trace
 
     tracer = sys.gettrace()
@@ -99,8 +100,10 @@ def at_opcode(
     try:
         found.result = call()
     except BaseException as exc:
-        exc.__traceback__ = exc.__context__ = None  # their frames would keep files and locks alive
         found.raised = exc
     finally:
         sys.settrace(tracer)
+    for exc in (interrupt, found.raised):  # pytest keeps the first, too, if a finalizer had it
+        if exc is not None:
+            exc.__traceback__ = exc.__context__ = None  # their frames would keep files and locks alive
     return found
