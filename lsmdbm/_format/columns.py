@@ -61,11 +61,24 @@ def decode(column: bytes, count: int) -> list[bytes]:
     Raises:
         Malformed: rule 2, or an encoding this version does not know.
     """
-    if count <= STRUCT_LIMIT and column[:1] == b"\0" and len(column) >= _UNIFORM.size:
-        length = _UNIFORM.unpack_from(column)[1]  # the usual case, at a third of the cost
-        if _UNIFORM.size + length * count == len(column):
-            return list(_items(length, count).unpack_from(column, _UNIFORM.size))
+    if count <= STRUCT_LIMIT and column and column[0] == UNIFORM:  # the usual case, at a third of the cost
+        return _take_apart(column, _uniform_length(column, count), count)
     return Column(column, count).items()
+
+
+def _uniform_length(column: bytes, count: int) -> int:
+    """Return the length that each item of a UNIFORM column has."""
+    if len(column) < _UNIFORM.size:
+        raise Malformed("column cut short")
+    length: int = _UNIFORM.unpack_from(column)[1]
+    if _UNIFORM.size + length * count != len(column):
+        raise Malformed(f"{count} items of {length} bytes expected in {len(column)} bytes")
+    return length
+
+
+def _take_apart(column: bytes, length: int, count: int) -> list[bytes]:
+    """Return the items of a UNIFORM column, at most STRUCT_LIMIT."""
+    return list(_items(length, count).unpack_from(column, _UNIFORM.size))
 
 
 class Column:
@@ -95,12 +108,8 @@ class Column:
             raise Malformed(f"column encoding {encoding} is unknown")
 
     def _open_uniform(self, column: bytes) -> None:
-        if len(column) < _UNIFORM.size:
-            raise Malformed("column cut short")
         self._base = _UNIFORM.size
-        self._length = _UNIFORM.unpack_from(column)[1]
-        if self._base + self._length * self.count != len(column):
-            raise Malformed(f"{self.count} items of {self._length} bytes expected in {len(column)} bytes")
+        self._length = _uniform_length(column, self.count)
 
     def _open_split(self, column: bytes) -> None:
         if len(column) < 2 or column.count(column[1:2], 2) != self.count - 1:
@@ -127,7 +136,7 @@ class Column:
         if ends is None:
             base, length, count = self._base, self._length, self.count
             if count <= STRUCT_LIMIT:
-                return list(_items(length, count).unpack_from(data, base))
+                return _take_apart(data, length, count)
             return [data[low : low + length] for low in accumulate(repeat(length, count - 1), initial=base)]
         return [data[low:high] for low, high in pairwise(ends)]
 
