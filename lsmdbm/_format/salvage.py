@@ -40,6 +40,7 @@ from lsmdbm._format.footer import (
     decode_header,
     footer_crc,
 )
+from lsmdbm._format.table_reader import unwrap_block
 from lsmdbm._format.table_writer import Metadata
 
 _FRAME = re.compile(re.escape(envelope.FRAME_MAGIC))
@@ -71,13 +72,7 @@ class Outline:
 
     def chunk(self, data: bytes, handle: BlockHandle) -> Chunk:
         """Return the entries of one block, given exactly its bytes; Malformed if they are no block."""
-        middle = handle.head_stored
-        return Block(
-            envelope.unwrap(data[:middle], handle.head_raw, self.seed, handle.offset, self.dictionary),
-            envelope.unwrap(
-                data[middle:], handle.body_raw, self.seed, handle.offset + middle, self.dictionary
-            ),
-        ).chunk()
+        return unwrap_block(data, handle, self.seed, self.dictionary).chunk()
 
 
 def outline(data: bytes, number: int) -> Outline:

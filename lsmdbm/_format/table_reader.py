@@ -275,19 +275,12 @@ class TableReader:
         return block
 
     def _read(self, index: int, handle: BlockHandle) -> Block:
-        offset = handle.offset
-        stored = self._file.pread(handle.head_stored + handle.body_stored, offset)
-        middle = handle.head_stored
+        stored = self._file.pread(handle.head_stored + handle.body_stored, handle.offset)
         try:
-            block = Block(
-                envelope.unwrap(stored[:middle], handle.head_raw, self._seed, offset, self.dictionary),
-                envelope.unwrap(
-                    stored[middle:], handle.body_raw, self._seed, offset + middle, self.dictionary
-                ),
-            )
+            block = unwrap_block(stored, handle, self._seed, self.dictionary)
             self._check_bounds(index, block.keys)
         except Malformed as exc:
-            raise self._damaged(offset, exc) from None
+            raise self._damaged(handle.offset, exc) from None
         return block
 
     def _load_keys(self, index: int, handle: BlockHandle) -> Chunk:  # rule 4
@@ -384,6 +377,15 @@ class TableReader:
                     self._read_dictionary(part, offset)
                 except CorruptionError as exc:
                     yield exc
+
+
+def unwrap_block(stored: bytes, handle: BlockHandle, seed: int, dictionary: bytes) -> Block:
+    """Return a block, given exactly its bytes; Malformed if they are none."""
+    middle = handle.head_stored
+    return Block(
+        envelope.unwrap(stored[:middle], handle.head_raw, seed, handle.offset, dictionary),
+        envelope.unwrap(stored[middle:], handle.body_raw, seed, handle.offset + middle, dictionary),
+    )
 
 
 def describe(file: File, number: int) -> tuple[TableMeta, Origin]:
