@@ -19,16 +19,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lsmdbm._base.errors import FailedError, error
 from lsmdbm._engine.count import Survey
-from lsmdbm._engine.delegate import Delegate
 from lsmdbm._engine.jobs import NO_NEWS, Steps, Workshop, after, compact, flush
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.picker import pick, pick_everything, pressure
 from lsmdbm._engine.plan import Limits, Plan
 from lsmdbm._engine.version import Version
 from lsmdbm._format.manifest import TableMeta
+
+if TYPE_CHECKING:
+    from lsmdbm._engine.delegate import Delegate
 
 PATIENCE = 2.0  # by how much level 0 may exceed its measure before anybody waits for another process
 RUNWAY = 4  # memtables within which a compaction should be done
@@ -72,7 +75,7 @@ class Background:
         self._is_due = True  # whether picking may find something
         self._failures = 0
         self._retry_at = 0.0
-        self._delegate = Delegate(workshop) if workshop.options.background == "process" else None
+        self._delegate = _delegate(workshop) if workshop.options.background == "process" else None
         self.flushing: Job | None = None
         self.compacting: Job | None = None
         self.trouble: error | None = None
@@ -241,3 +244,9 @@ class Background:
         """End the other process, whatever is under way, and start no other one.  Needs no lock."""
         if self._delegate is not None:
             self._delegate.expect_end()
+
+
+def _delegate(workshop: Workshop) -> Delegate:
+    from lsmdbm._engine.delegate import Delegate  # some 4 % of `import lsmdbm`, and seldom asked for
+
+    return Delegate(workshop)
