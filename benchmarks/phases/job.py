@@ -97,7 +97,9 @@ class Memory:
         self._start = resident("VmRSS:")
 
     def peak_mib(self) -> float:
-        return resident("VmHWM:") - self._start
+        return max(
+            0.0, resident("VmHWM:") - self._start
+        )  # Linux counts pages in batches: it may read low
 
 
 def resident(name: str) -> float:
