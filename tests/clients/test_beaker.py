@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import threading
 from pathlib import Path
 from wsgiref.util import setup_testing_defaults
 
@@ -10,6 +9,7 @@ import pytest
 
 import lsmdbm
 from support.clients import client, finish, shown
+from support.threads import in_threads
 
 cache = client("beaker.cache")
 container = client("beaker.container")
@@ -122,11 +122,7 @@ def test_threads_share_a_cache_and_lose_nothing(manager):
         except BaseException as exc:
             failures.append(exc)
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, "abcd")
     assert [] == failures
     assert sorted(f"shared {number}" for number in range(15)) == sorted(made)
     assert all(number == words[f"{name} {number}"] for name in "abcd" for number in range(15))

@@ -9,6 +9,7 @@ import pytest
 
 import lsmdbm
 from support.clients import client, finish, shown
+from support.threads import in_threads
 
 cache = client("dogpile.cache")
 api = client("dogpile.cache.api")
@@ -136,11 +137,7 @@ def test_threads_make_each_value_once_and_lose_nothing(region):
         except BaseException as exc:
             failures.append(exc)
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, "abcd")
     assert [] == failures
     assert sorted(f"shared {number}" for number in range(15)) == sorted(made)
     assert [14] * 4 == [region.get(f"{name} 14") for name in "abcd"]

@@ -9,6 +9,7 @@ import pytest
 
 import lsmdbm
 from support.clients import client, shown
+from support.threads import in_threads
 
 zict = client("zict")
 
@@ -141,11 +142,7 @@ def test_threads_share_a_spill_and_lose_nothing(path, db, seed, budget):
         except BaseException as exc:
             failures.append(exc)
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, range(4))
     assert [] == failures
     expected = {key: value for own in oracles.values() for key, value in own.items()}
     assert {*expected, *shared} == set(spill)
@@ -176,11 +173,7 @@ def test_threads_share_a_buffer_and_every_value_is_of_its_key(buffer, seed):
         except BaseException as exc:
             failures.append(exc)
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, range(4))
 
     assert [] == failures
     assert keys == sorted(buffer)

@@ -7,7 +7,6 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,8 @@ from lsmdbm._engine import delegate
 from lsmdbm._engine.names import TABLE, numbers
 from support import workers
 from support.child import Child
+from support.quiet import is_gone
+from support.threads import in_threads
 from support.workers import OPTIONS, begin_compaction, fill, process_of
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "poll"), reason="no poll here, and no worker")
@@ -41,15 +42,6 @@ def tables_on_disk(path):
 
 def live_tables(db):
     return {meta.number for meta in db._store.view.version}
-
-
-def is_gone(pid):
-    """Whether there is no such process, not even a zombie."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
 
 
 def test_the_content_is_that_of_inline(tmp_path, seed):
@@ -120,11 +112,7 @@ def test_threads_share_a_worker(db):
             models[number].update(fill(db, rng, 600, b"%d" % number))
             db.compact()
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, range(4))
 
     assert {key: value for model in models for key, value in model.items()} == dict(db.items())
     assert (True, None) == (db.stats().delegated > 0, db.stats().trouble)

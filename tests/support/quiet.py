@@ -67,3 +67,12 @@ def on_disk(path: str) -> dict[bytes, bytes]:
         return found
     finally:
         reader.close()
+
+
+def is_gone(pid: int) -> bool:
+    """Return whether there is no such process, not even a zombie."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False

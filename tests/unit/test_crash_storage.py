@@ -2,7 +2,6 @@
 
 import errno
 import random
-import threading
 
 import pytest
 
@@ -10,6 +9,7 @@ from lsmdbm._base.errors import NotFoundError, error
 from lsmdbm._base.storage import Directory, File, Storage
 from support.crash_storage import MODES, READS, SYNCS, UNLINKS, WRITES, CrashStorage, Killed
 from support.disk import POWER_LOSSES
+from support.threads import in_threads
 
 MODE = 0o666
 SEEDS = range(200)  # enough for each roll of the dice named below to come up
@@ -1015,11 +1015,7 @@ def test_threads_may_use_one_storage_at_once(storage, directory):
         except BaseException as exc:
             failures.append(exc)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, range(4))
 
     assert failures == []
     assert storage.contents("/db") == {f"{number:06d}.wal": b"%d" % number * 300 for number in range(4)}

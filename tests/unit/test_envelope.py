@@ -1,7 +1,6 @@
 """Envelopes: compressed where it pays, checked before anything else."""
 
 import random
-import threading
 import tracemalloc
 
 import pytest
@@ -14,6 +13,7 @@ from lsmdbm._format.coding import Malformed
 from lsmdbm._format.envelope import CRC_BYTES, MAX_COMPRESSED, WORTH, check, seal, unwrap, wrap
 from support.documents import dictionary_for, documents
 from support.format import describe, flipped, place, seed_of, u8, u32, u64, with_crc
+from support.threads import in_threads
 
 SEED = seed_of(18, 7)
 RAW = b"red, green, " * 20
@@ -261,11 +261,7 @@ def test_threads_use_one_dictionary_at_the_same_time():
             if raw != unwrap(stored, len(raw), SEED, offset, bytes(bytearray(DICTIONARY))):
                 failures.append(offset)
 
-    threads = [threading.Thread(target=work, args=(thread,)) for thread in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, range(4))
 
     assert [] == failures
 
@@ -279,10 +275,6 @@ def test_threads_wrap_and_unwrap_at_the_same_time():
             if raw != unwrap(wrap(raw, 1, SEED, offset), len(raw), SEED, offset):
                 failed.append(number)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, range(4))
 
     assert [] == failed

@@ -1,11 +1,11 @@
 import random
 import sys
-import threading
 import weakref
 
 import pytest
 
 from lsmdbm._base.lru import LRU
+from support.threads import in_threads
 
 
 def filled(count, **bounds):
@@ -211,11 +211,7 @@ def test_threads_find_their_entries_and_leave_the_costs_right(seed, frequent_swi
         except BaseException as exc:
             failures.append(exc)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, range(4))
 
     assert failures == []
     assert cache.cost == len(cache) <= 50

@@ -12,6 +12,7 @@ from lsmdbm._base import process as process_module
 from lsmdbm._base.process import Pipe, start
 from lsmdbm._base.storage import OsStorage
 from support.child import Child
+from support.quiet import is_gone
 
 ECHO = "support.echo"
 PATIENCE = 20  # seconds
@@ -33,15 +34,6 @@ def hear(process, length):
         assert piece, "it is dead"
         data += piece
     return data
-
-
-def is_gone(pid):
-    """Whether there is no such process, not even a zombie."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
 
 
 def test_what_is_sent_comes_back(echo):
