@@ -97,9 +97,7 @@ class Memory:
         self._start = resident("VmRSS:")
 
     def peak_mib(self) -> float:
-        return max(
-            0.0, resident("VmHWM:") - self._start
-        )  # Linux counts pages in batches: it may read low
+        return max(0.0, resident("VmHWM:") - self._start)  # Linux counts pages in batches: it may read low
 
 
 def resident(name: str) -> float:
