@@ -99,7 +99,7 @@ def acquire(storage: Storage, path: str, flag: str, mode: int, given: dict[str, 
         error: what is at the path is not ours.
     """
     options = Options.choose(given, {} if flag == "n" else None)
-    _prepare_path(storage, path, flag, mode)
+    _prepare_path(storage, path, flag, mode, given)
     deadline = storage.monotonic() + options.timeout
     wait = FIRST_WAIT
     while True:
@@ -172,7 +172,7 @@ def _close(key: Key, shared: _Shared) -> None:
             del _registry[key]
 
 
-def _prepare_path(storage: Storage, path: str, flag: str, mode: int) -> None:
+def _prepare_path(storage: Storage, path: str, flag: str, mode: int, given: dict[str, object]) -> None:
     """See to it that there is a directory."""
     kind = storage.kind(path) if path else "missing"
     if kind == "file" and flag == "n":
@@ -181,6 +181,7 @@ def _prepare_path(storage: Storage, path: str, flag: str, mode: int) -> None:
     if kind == "missing":
         if flag in "rw" or not path:
             raise NotFoundError.at(path)
+        Options.choose(given, {})  # before anything is made: a new database remembers none of them
         try:
             storage.mkdir(path, mode | (mode & 0o444) >> 2)
         except error:
