@@ -11,7 +11,8 @@ General layout: `database` (open, Database) and `ranges` (Range) are the faces o
 from and to other dbms, `maintenance` looks after the files.  Below them `_engine` decides what happens in
 what order, `_format` knows the bytes, `_base` the words all of them share.
 
-The names in _LATER are imported when they are first asked for: who stores bytes need not load pickle.
+The names in _LATER are imported when they are first asked for: a program that puts and gets bytes starts
+sooner without pickle, repair and their like.
 """
 
 from importlib import import_module
@@ -29,21 +30,21 @@ from lsmdbm._base.errors import (
     error,
 )
 from lsmdbm._base.options import Options
-from lsmdbm._engine.check import Problem, Report
-from lsmdbm._engine.repair import Loss, RepairReport
 from lsmdbm._engine.stats import LevelStats, Stats
 from lsmdbm.coercion import open_flags
 from lsmdbm.database import Database, open  # noqa: A004 - the name the dbm modules share
-from lsmdbm.decoded import DecodedRange
-from lsmdbm.maintenance import destroy, repair, verify
-from lsmdbm.migration import export_dbm, import_dbm
 from lsmdbm.ranges import Range
 from lsmdbm.registration import is_database, register, unregister, whichdb
-from lsmdbm.text import Text
 
 if TYPE_CHECKING:
     from lsmdbm import shelve
+    from lsmdbm._engine.check import Problem, Report
+    from lsmdbm._engine.repair import Loss, RepairReport
+    from lsmdbm.decoded import DecodedRange
+    from lsmdbm.maintenance import destroy, repair, verify
+    from lsmdbm.migration import export_dbm, import_dbm
     from lsmdbm.shelve import open_shelf
+    from lsmdbm.text import Text
 
 __version__ = "0.1.0"
 
@@ -83,7 +84,21 @@ __all__ = [
     "whichdb",
 ]
 
-_LATER = {"open_shelf": "lsmdbm.shelve", "shelve": "lsmdbm.shelve"}  # public name: its module, or itself
+_LATER = {  # public name: its module, or itself
+    "DecodedRange": "lsmdbm.decoded",
+    "Loss": "lsmdbm._engine.repair",
+    "Problem": "lsmdbm._engine.check",
+    "RepairReport": "lsmdbm._engine.repair",
+    "Report": "lsmdbm._engine.check",
+    "Text": "lsmdbm.text",
+    "destroy": "lsmdbm.maintenance",
+    "export_dbm": "lsmdbm.migration",
+    "import_dbm": "lsmdbm.migration",
+    "open_shelf": "lsmdbm.shelve",
+    "repair": "lsmdbm.maintenance",
+    "shelve": "lsmdbm.shelve",
+    "verify": "lsmdbm.maintenance",
+}
 
 
 def __getattr__(name: str) -> Any:

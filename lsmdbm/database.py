@@ -12,20 +12,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, NoReturn, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast, overload
 
 from lsmdbm._base.chunk import MAX_KEY_BYTES, MAX_VALUE_BYTES, Chunks
 from lsmdbm._base.errors import ClosedError, NotFoundError, ReadOnlyError
 from lsmdbm._base.storage import OsStorage, Storage, path_text
 from lsmdbm._engine import sharing
-from lsmdbm._engine.backup import backup
-from lsmdbm._engine.check import Progress, Report, check, run
 from lsmdbm._engine.sharing import Lease
 from lsmdbm._engine.stats import Stats
 from lsmdbm._engine.store import Store
 from lsmdbm.coercion import Data, key_bytes, lookup_bytes, pairs_of, parse_flag, value_bytes
 from lsmdbm.ranges import Flows, Range, RangeItems, RangeValues, narrowed, same_entries
-from lsmdbm.text import Codec, Text, text_coding
+
+if TYPE_CHECKING:
+    from lsmdbm._engine.check import Progress, Report
+    from lsmdbm.text import Codec, Text
 
 K = TypeVar("K", bound=Data)
 T = TypeVar("T")
@@ -316,6 +317,8 @@ class Database(MutableMapping[bytes, bytes]):
         ...     [*people.items()], db["ann"]
         ([('ann', {'age': 30})], b'{"age": 30}')
         """
+        from lsmdbm.text import Text, text_coding  # as in verify() and backup(): most programs never need it
+
         self._check_open()
         return Text(self, text_coding(codec))
 
@@ -370,6 +373,8 @@ class Database(MutableMapping[bytes, bytes]):
         Returns:
             What was found; true if nothing is wrong.  Damage is never raised.
         """
+        from lsmdbm._engine.check import check, run
+
         view = self._store.pin()
         report = run(check(view.tables.directory, view.tables, view.version), progress)
         self._check_open()  # closed meanwhile, everything would seem to be missing
@@ -401,6 +406,8 @@ class Database(MutableMapping[bytes, bytes]):
         ...     db["apple"]
         b'red'
         """
+        from lsmdbm._engine.backup import backup
+
         path = path_text(destination)
         view = self._store.pin()
         backup(self._lease.storage, view, self._store.manifest, path)

@@ -645,10 +645,18 @@ def test_importing_lsmdbm_and_asking_it_imports_no_dbm_and_little_else(tmp_path)
     program = "import sys, lsmdbm; lsmdbm.is_database('x'); lsmdbm.unregister(); print(*sys.modules)"
     loaded = run(program, tmp_path)
 
+    later = {"lsmdbm.text", "lsmdbm.maintenance", "lsmdbm.migration", "lsmdbm._engine.repair"}
     assert "lsmdbm.registration" in loaded
+    assert set() == later.intersection(loaded)
     assert set() == {"dbm", "shelve", "pickle", "importlib.metadata", "asyncio", "sqlite3"}.intersection(
         loaded
     )
+
+
+def test_every_public_name_is_there_when_it_is_asked_for(tmp_path):
+    program = "import lsmdbm; print(*(name for name in lsmdbm.__all__ if getattr(lsmdbm, name) is None))"
+    assert [] == run(program, tmp_path)
+    assert ["True"] == run("from lsmdbm import *; print(callable(verify))", tmp_path)
 
 
 def test_registration_ends_with_the_process(tmp_path, ours):
