@@ -66,15 +66,16 @@ class LRU(Generic[K, V]):
 
     def put(self, key: K, entry: V, cost: int) -> None:
         """Enter or replace an entry, then evict the oldest until the bounds hold again."""
+        entries = self._entries
         with self._lock:
-            if key in self._entries:
+            if key in entries:
                 self._drop(key)
             if cost > self.max_cost:  # rule 1
                 return
             self._costs[key] = cost
-            self._entries[key] = entry
+            entries[key] = entry
             self.cost += cost
-            while self.cost > self.max_cost or self._are_too_many():
+            while self.cost > self.max_cost or (self.max_count is not None and len(entries) > self.max_count):
                 self._evict()
 
     def discard(self, key: K) -> None:
@@ -91,9 +92,6 @@ class LRU(Generic[K, V]):
     def clear(self) -> None:
         """Forget everything."""
         self.shrink(0)
-
-    def _are_too_many(self) -> bool:
-        return self.max_count is not None and len(self._entries) > self.max_count
 
     def _evict(self) -> None:
         try:

@@ -10,7 +10,8 @@
 Rules
   1. Keys can be read without the values: the head is compressed and checked on its own.
   2. A reader refuses a column id it does not know: leaving a column out changes what entries mean.
-  3. Keys are ascending; a block whose keys are not is corrupt, whatever its checksum says.
+  3. Keys are ascending; a block whose keys are not is corrupt, whatever its checksum says.  That is checked
+     before something is read in order, and before a key is said not to be here; who finds one has it.
 
 Thread safety: a Block is immutable.  Spec: docs/format.md, Block.
 """
@@ -30,6 +31,7 @@ from lsmdbm._format.columns import (
     decode_positions,
     encode,
     encode_positions,
+    open_column,
     spread,
 )
 
@@ -41,7 +43,7 @@ _PLAIN_HEAD = Struct("<IBBI")  # of a block without tombstones: one entry behind
 MAX_COUNT = (
     1 << 16
 )  # keys in a block: one key takes 50 bytes of memory beyond its own, and may compress to none
-_BLOCK_OVERHEAD = 400  # bytes of memory of the objects around one decoded block, measured
+_BLOCK_OVERHEAD = 600  # bytes of memory of the objects around one decoded block, measured
 
 
 def tombstones_of(values: Sequence[bytes | None]) -> list[int]:
@@ -76,22 +78,24 @@ def decode_head(head: bytes, max_count: int | None = None) -> tuple[list[bytes],
     Raises:
         Malformed: the bytes are no head; keys out of order.
     """
-    count, data, tombstones = _parse_head(head)
-    if not 0 < count <= min(len(head), MAX_COUNT if max_count is None else max_count):
-        raise Malformed(f"block without keys, or of {count} keys")
-    keys = decode(data, count)
-    if len(head) > MAX_KEY_BYTES and max(map(len, keys)) > MAX_KEY_BYTES:
+    count, data, tombstones = _parse_head(head, max_count)
+    return _checked(decode(data, count), len(data)), decode_positions(tombstones, count)
+
+
+def _checked(keys: list[bytes], column_bytes: int) -> list[bytes]:
+    if column_bytes > MAX_KEY_BYTES and max(map(len, keys)) > MAX_KEY_BYTES:
         raise Malformed("key over the limit")
     if keys != sorted(keys):  # rule 3
         raise Malformed("keys are not ascending")
-    return keys, decode_positions(tombstones, count)
+    return keys
 
 
-def _parse_head(head: bytes) -> tuple[int, bytes, bytes]:
+def _parse_head(head: bytes, max_count: int | None = None) -> tuple[int, bytes, bytes]:
     """Return the number of keys, their column, and the positions of the tombstones, b"" if there are none."""
+    limit = min(len(head), MAX_COUNT if max_count is None else max_count)
     if len(head) >= _PLAIN_HEAD.size:
         count, columns, column, length = _PLAIN_HEAD.unpack_from(head)
-        if columns == 1 and column == KEYS and _PLAIN_HEAD.size + length == len(head):
+        if columns == 1 and column == KEYS and _PLAIN_HEAD.size + length == len(head) and 0 < count <= limit:
             return count, head[_PLAIN_HEAD.size :], b""
     cursor = Cursor(head)
     count, columns = cursor.unpack(_HEAD)
@@ -102,6 +106,8 @@ def _parse_head(head: bytes) -> tuple[int, bytes, bytes]:
         raise Unsupported(f"block has columns {sorted(data)}; this version knows {KEYS} and {TOMBSTONES}")
     if len(data) != columns or KEYS not in data:
         raise Malformed("block without keys, or with a column twice")
+    if not 0 < count <= limit:
+        raise Malformed(f"block without keys, or of {count} keys")
     return count, data[KEYS], data.get(TOMBSTONES, b"")
 
 
@@ -129,7 +135,7 @@ def decode_body(body: bytes, live_count: int) -> Column | None:
         if body:
             raise Malformed("values in a block of deleted keys")
         return None
-    return Column(body, live_count)
+    return open_column(body, live_count)
 
 
 def key_chunk(keys: list[bytes], tombstones: Sequence[int]) -> Chunk:
@@ -141,26 +147,39 @@ def key_chunk(keys: list[bytes], tombstones: Sequence[int]) -> Chunk:
 
 
 class Block:
-    """One decoded block, as the block cache keeps it: keys as a list, values still in their column.
+    """One block, as the block cache keeps it: in its columns, out of which a point read takes one entry.
 
     Args:
         head: raw bytes of the head.
         body: raw bytes of the body.
+
+    Attributes:
+        cost: bytes of memory, about.
+        is_checked: whether somebody has compared the keys with each other and with the bounds of the block.
     """
 
-    __slots__ = ("_column", "_tombstones", "cost", "keys")
+    __slots__ = ("_key_bytes", "_key_column", "_keys", "_tombstones", "_value_column", "cost", "is_checked")
 
     def __init__(self, head: bytes, body: bytes) -> None:
-        self.keys, self._tombstones = decode_head(head)
-        self._column = decode_body(body, len(self.keys) - len(self._tombstones))
-        overhead = self._column.overhead_bytes if self._column is not None else 0
-        self.cost = len(head) + ITEM_OVERHEAD * len(self.keys) + len(body) + overhead + _BLOCK_OVERHEAD
+        count, keys, tombstones = _parse_head(head)
+        self.is_checked = False
+        self._keys: list[bytes] | None = None
+        self._key_bytes = len(keys)
+        self._key_column = open_column(keys, count)
+        self._tombstones = decode_positions(tombstones, count) if tombstones else []
+        self._value_column = decode_body(body, count - len(self._tombstones))
+        overhead = self._key_column.overhead_bytes + ITEM_OVERHEAD * len(self._tombstones)
+        if self._value_column is not None:
+            overhead += self._value_column.overhead_bytes
+        self.cost = len(head) + len(body) + overhead + _BLOCK_OVERHEAD
 
     def get(self, key: bytes) -> bytes | None | Missing:
-        """Return the value of `key`, None if it is deleted here, MISSING if it is not here.  O(log n)."""
-        keys = self.keys
-        index = bisect_left(keys, key)
-        if index == len(keys) or keys[index] != key:
+        """Return the value of `key`, None if it is deleted here, MISSING if it is not here.
+
+        One search of the key column for the bytes of the key, which decodes nothing else.
+        """
+        index = self._key_column.find(key)
+        if index < 0:
             return MISSING
         tombstones = self._tombstones
         if tombstones:
@@ -168,12 +187,35 @@ class Block:
             if before < len(tombstones) and tombstones[before] == index:
                 return None
             index -= before
-        column = self._column
-        return column.item(index) if column is not None else None
+        values = self._value_column
+        return values.item(index) if values is not None else None
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether the keys are kept as a list too."""
+        return self._keys is not None
+
+    @property
+    def keys(self) -> list[bytes]:
+        """The keys; the list may be shared, and is never changed.
+
+        Raises:
+            Malformed: they are not ascending (rule 3), or one is over the limit.
+        """
+        if self._keys is not None:
+            return self._keys
+        keys = self._key_column.items()
+        return keys if self.is_checked else _checked(keys, self._key_bytes)
+
+    def keep_keys(self) -> None:
+        """Keep the keys as a list from now on, for reads in order; `cost` grows by that."""
+        if self._keys is None:
+            self._keys = self.keys
+            self.cost += self._key_bytes + ITEM_OVERHEAD * len(self._keys)
 
     def chunk(self) -> Chunk:
         """Return all entries.  The lists may be shared; they are never changed."""
-        live = self._column.items() if self._column is not None else []
+        live = self._value_column.items() if self._value_column is not None else []
         if self._tombstones:
             return self.keys, spread(live, self._tombstones)
         return self.keys, live  # type: ignore[return-value]  # no None is among them

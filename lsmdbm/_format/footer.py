@@ -65,6 +65,11 @@ class BlockHandle(
             raise Malformed(f"handle of {len(data)} bytes")
         return cls._make(_BLOCK_HANDLE.unpack(data))
 
+    @classmethod
+    def at(cls, handles: bytes, index: int) -> BlockHandle:
+        """Return one of many handles that stand one after the other."""
+        return cls._make(_BLOCK_HANDLE.unpack_from(handles, HANDLE_BYTES * index))
+
 
 @dataclass(frozen=True, slots=True)
 class PartHandle:

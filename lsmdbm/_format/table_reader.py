@@ -4,7 +4,8 @@ Rules
   1. Nothing is used that is not under a checksum that held.  What is wrong raises CorruptionError with
      path and offset; nothing is skipped.
   2. A point read asks the block cache before the filter, which exists to save a read; the other way round
-     where older tables may hold the key as well, so that most likely it is in one of those.
+     where older tables may hold the key as well, so that most likely it is in one of those.  It decodes no
+     keys, unless it has to say that the key is not there: then they are checked first, once for each block.
   3. A range read caches the first block of each source, so that a loop of single steps does not
      decode a block per step, and passes the rest by, so that a scan does not empty the cache.
   4. Reading keys only never reads the body of a block.
@@ -30,10 +31,11 @@ from lsmdbm._format import dictionaries, envelope
 from lsmdbm._format.block import Block, decode_head, key_chunk
 from lsmdbm._format.bloom import Bloom, hash_key
 from lsmdbm._format.coding import Malformed, Unsupported, file_seed
-from lsmdbm._format.columns import Column
+from lsmdbm._format.columns import decode
 from lsmdbm._format.footer import (
     DICTIONARY,
     FOOTER_BYTES,
+    HANDLE_BYTES,
     HEADER_BYTES,
     BlockHandle,
     Footer,
@@ -140,7 +142,7 @@ class TableReader:
             head = part(index.offset, index.head_stored, index.head_raw)
             self._separators, deleted = decode_head(head, (start - HEADER_BYTES) // LEAST_BLOCK_BYTES)
             body = part(index.offset + index.head_stored, index.body_stored, index.body_raw)
-            self._handles = Column(body, len(self._separators))
+            self._handles = _joined_handles(decode(body, len(self._separators)))
             if deleted:
                 raise Malformed("deleted blocks in the index")
             if self._separators[-1] != self.meta.largest:
@@ -192,15 +194,19 @@ class TableReader:
             return MISSING
         block = self._cache.get(self._first_id + index)  # rule 2
         if block is not None:
-            return block.get(key)
-        if not is_probable:
-            counters.filter_probes += 1
-            if not self.may_hold(hash_key(key)):
-                return MISSING
-        found = self._load(index).get(key)
-        counters.blocks_read += 1
-        if found is MISSING:
-            counters.false_positives += 1
+            found = block.get(key)
+        else:
+            if not is_probable:
+                counters.filter_probes += 1
+                if not self.may_hold(hash_key(key)):
+                    return MISSING
+            block = self._load(index)
+            counters.blocks_read += 1
+            found = block.get(key)
+            if found is MISSING:
+                counters.false_positives += 1
+        if found is MISSING and not block.is_checked:
+            self._check_keys(index, block)
         return found
 
     def chunks(
@@ -234,25 +240,20 @@ class TableReader:
         run: list[Chunk] = []
         raw_bytes = 0
         for index in indices:
-            block = self._cache.peek(self._first_id + index)
-            if block is not None:
-                run.append(block.key_chunk() if keys_only else block.chunk())
-                raw_bytes += block.cost
+            handle = self.handle(index)
+            raw_bytes += handle.head_raw + (0 if keys_only else handle.body_raw)
+            if keys_only and self._cache.peek(self._first_id + index) is None:
+                run.append(self._load_keys(index, handle))
             else:
-                handle = self.handle(index)
-                raw_bytes += handle.head_raw + (0 if keys_only else handle.body_raw)
-                if keys_only:
-                    run.append(self._load_keys(index, handle))
-                else:
-                    block = self._load(index) if seeking else self._read(index, handle)  # rule 3
-                    run.append(block.chunk())
+                block = self._in_order(index, handle, seeking)
+                run.append(block.key_chunk() if keys_only else block.chunk())
             if raw_bytes >= RUN_BYTES:
                 break
         return run
 
     def block_chunk(self, first: int, stop: int) -> Chunk:
         """Return the entries of the blocks first .. stop - 1, past the cache."""
-        return _join([self._read(index, self.handle(index)).chunk() for index in range(first, stop)])
+        return _join([self._read(index, self.handle(index)) for index in range(first, stop)])
 
     def block_keys(self, index: int) -> Chunk:
         """Return the entries of one block as a key-only chunk: its body may be damaged."""
@@ -260,28 +261,54 @@ class TableReader:
 
     def handle(self, index: int) -> BlockHandle:
         """Return where one block is."""
-        try:
-            handle = BlockHandle.decode(self._handles.item(index))
-            if not HEADER_BYTES <= handle.offset <= handle.end <= self._data_end:
-                raise Malformed(f"block {index} at {handle.offset} to {handle.end} lies outside of the table")
-        except Malformed as exc:
-            raise self._damaged(self._data_end, exc) from None
-        return handle
+        handle = BlockHandle.at(self._handles, index)
+        offset, head_stored, _, body_stored, _ = handle
+        if offset >= HEADER_BYTES and offset + head_stored + body_stored <= self._data_end:
+            return handle
+        raise self._damaged(
+            self._data_end, Malformed(f"block {index} at {offset} to {handle.end} lies outside of the table")
+        )
 
     def _load(self, index: int) -> Block:
-        """Return one block, and cache it."""
-        block = self._read(index, self.handle(index))
+        """Return one block for a point read, and cache it."""
+        handle = self.handle(index)
+        block = self._unwrap(handle)
         self._cache.put(self._first_id + index, block, block.cost)
         return block
 
-    def _read(self, index: int, handle: BlockHandle) -> Block:
+    def _unwrap(self, handle: BlockHandle) -> Block:
         stored = self._file.pread(handle.head_stored + handle.body_stored, handle.offset)
         try:
-            block = unwrap_block(stored, handle, self._seed, self.dictionary)
-            self._check_bounds(index, block.keys)
+            return unwrap_block(stored, handle, self._seed, self.dictionary)
         except Malformed as exc:
             raise self._damaged(handle.offset, exc) from None
+
+    def _check_keys(self, index: int, block: Block, *, keep: bool = False) -> None:
+        """See to it, once for each block, that its keys are in order and within its bounds."""
+        try:
+            if keep:
+                block.keep_keys()
+            if not block.is_checked:
+                self._check_bounds(index, block.keys)
+        except Malformed as exc:
+            raise self._damaged(self.handle(index).offset, exc) from None
+        block.is_checked = True
+
+    def _in_order(self, index: int, handle: BlockHandle, seeking: bool) -> Block:
+        """Return one block for a read in order; if that begins there, the block stays cached (rule 3)."""
+        cached = self._cache.peek(self._first_id + index)
+        block = cached or self._unwrap(handle)
+        had_keys = block.has_keys
+        self._check_keys(index, block, keep=seeking or cached is None)
+        if seeking and not had_keys:
+            self._cache.put(self._first_id + index, block, block.cost)
         return block
+
+    def _read(self, index: int, handle: BlockHandle) -> Chunk:
+        """Return the entries of one block, past the cache."""
+        block = self._unwrap(handle)
+        self._check_keys(index, block, keep=True)
+        return block.chunk()
 
     def _load_keys(self, index: int, handle: BlockHandle) -> Chunk:  # rule 4
         stored = self._file.pread(handle.head_stored, handle.offset)
@@ -347,7 +374,7 @@ class TableReader:
         for index in range(self.block_count):
             try:
                 handle = self.handle(index)
-                keys, values = self._read(index, handle).chunk()
+                keys, values = self._read(index, handle)
             except CorruptionError as exc:
                 yield exc
                 is_whole = False
@@ -377,6 +404,13 @@ class TableReader:
                     self._read_dictionary(part, offset)
                 except CorruptionError as exc:
                     yield exc
+
+
+def _joined_handles(handles: list[bytes]) -> bytes:
+    joined = b"".join(handles)
+    if set(map(len, handles)) != {HANDLE_BYTES}:
+        raise Malformed(f"handles of {sorted(set(map(len, handles)))} bytes")
+    return joined
 
 
 def unwrap_block(stored: bytes, handle: BlockHandle, seed: int, dictionary: bytes) -> Block:

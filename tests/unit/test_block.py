@@ -187,13 +187,37 @@ def test_every_wrong_bit_behind_a_right_checksum_is_a_block_or_malformed():
 
 def test_cost_counts_bytes_and_objects():
     keys = [b"%03d" % index for index in range(100)]
+    binary = [bytes((index, 0, 10, 255)) * (1 + index % 2) for index in range(100)]  # without a separator
     uniform = encoded((keys, [b"v" * 20] * 100))
     split = encoded((keys, [b"v" * index for index in range(100)]))
+    sized = encoded((binary, binary))
+    deleted = encoded((keys, [None] * 100))
 
-    assert [100 * ITEM_OVERHEAD, 200 * ITEM_OVERHEAD] == [
+    assert [0, 0, 200 * ITEM_OVERHEAD, 100 * ITEM_OVERHEAD] == [
         Block(head, body).cost - len(head) - len(body) - block._BLOCK_OVERHEAD
-        for head, body in (uniform, split)
+        for head, body in (uniform, split, sized, deleted)
     ]
+
+
+def test_keys_that_are_kept_are_counted_once():
+    found = Block(*encoded(([b"a", b"b"], [b"1", b"2"])))
+    cost = found.cost
+    assert not found.has_keys
+
+    found.keep_keys()
+    found.keep_keys()
+    assert found.has_keys
+    assert found.keys is found.keys
+    assert cost + 2 * ITEM_OVERHEAD + len(bytes.fromhex(KEYS_AB)) == found.cost
+
+
+def test_one_entry_is_found_whatever_the_order_of_the_others_but_nothing_is_read_in_order():
+    found = Block(*encoded(([b"b", b"a"], [b"1", b"2"])))
+
+    assert b"2" == found.get(b"a")
+    for read in (found.chunk, found.key_chunk, found.keep_keys):
+        with pytest.raises(Malformed, match="not ascending"):
+            read()
 
 
 def test_tombstones_are_found_by_position():

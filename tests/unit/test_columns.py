@@ -11,11 +11,11 @@ from lsmdbm._format.coding import Malformed
 from lsmdbm._format.columns import (
     SPLIT_LIMIT,
     STRUCT_LIMIT,
-    Column,
     decode,
     decode_positions,
     encode,
     encode_positions,
+    open_column,
     spread,
 )
 from support.format import u8, u32
@@ -138,10 +138,40 @@ def test_column_of_another_count_is_malformed(stored, change):
 
 @given(items)
 def test_any_items_are_read_back_together_and_one_by_one(decoded):
-    column = Column(encode(decoded), len(decoded))
+    column = open_column(encode(decoded), len(decoded))
 
     assert decoded == column.items()
     assert decoded == [column.item(index) for index in range(column.count)]
+
+
+@given(items, st.lists(st.binary(max_size=3)))
+def test_items_of_an_ascending_column_are_found_and_no_others(decoded, others):
+    decoded = sorted(set(decoded))
+    column = open_column(encode(decoded), len(decoded))
+    probes = [*decoded, *others, *(item + b"\0" for item in decoded), *(item[:-1] for item in decoded)]
+
+    expected = [decoded.index(probe) if probe in decoded else -1 for probe in probes]
+    assert expected == [column.find(probe) for probe in probes]
+
+
+@pytest.mark.parametrize(
+    "decoded",
+    [
+        [b"aab", b"aba", b"baa"],  # b"aba" stands across the first two as well
+        [b"abab", b"baba"],
+        [b"\0\0\0\1", b"\0\0\1\0", b"\0\1\0\0", b"\1\0\0\0"],
+        [b"", b"a", b"ab", b"abc"],
+        [b"a", b"ba", b"bb", b"cab"],
+        [b"", b"\0", b"\0\0", ALL_SEPARATORS],
+    ],
+)
+def test_items_that_stand_across_others_are_found_where_they_are(decoded):
+    column = open_column(encode(decoded), len(decoded))
+
+    assert list(range(len(decoded))) == [column.find(item) for item in decoded]
+    joined = b"".join(decoded)
+    parts = {joined[low:high] for low in range(len(joined)) for high in range(low, len(joined) + 1)}
+    assert {-1} == {column.find(part) for part in parts - set(decoded)}
 
 
 @given(st.binary(max_size=40), st.integers(0, 12))
@@ -155,8 +185,8 @@ def test_any_bytes_are_a_column_or_malformed(stored, count):
 
 
 def test_columns_state_what_they_hold_in_memory_beyond_their_bytes():
-    assert [0, 2 * columns.ITEM_OVERHEAD, 2 * columns.ITEM_OVERHEAD] == [
-        Column(encode(decoded), 2).overhead_bytes
+    assert [0, 0, 2 * columns.ITEM_OVERHEAD] == [
+        open_column(encode(decoded), 2).overhead_bytes
         for decoded in ([b"ab", b"cd"], [b"a", b"bc"], [b"", ALL_SEPARATORS])
     ]
 

@@ -175,7 +175,7 @@ def test_nothing_is_expanded_before_the_checksum_held(monkeypatch):
 
 def test_frame_that_gives_less_than_it_states_is_malformed(monkeypatch):
     class Short:
-        def decompress(self, frame, *, allow_extra_data):
+        def decompress(self, frame, *_):
             return zstandard.decompress(frame)[:-1]
 
     monkeypatch.setattr(envelope, "_codecs", Short())

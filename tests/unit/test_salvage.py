@@ -4,7 +4,7 @@ import pytest
 
 from lsmdbm._format import salvage
 from lsmdbm._format.coding import Malformed
-from lsmdbm._format.columns import Column
+from lsmdbm._format.columns import open_column
 from lsmdbm._format.footer import FOOTER_BYTES, HEADER_BYTES, BlockHandle, Footer
 from support.documents import dictionary_for, documents
 from support.format import (
@@ -208,7 +208,7 @@ def open_table_past_the_index(file, meta, index):
     body = salvage.envelope.unwrap(
         bytes(file.data[start : start + footer.body_stored]), footer.body_raw, seed, start
     )
-    return BlockHandle.decode(Column(body, 4).item(index))
+    return BlockHandle.decode(open_column(body, 4).item(index))
 
 
 def test_noise_holds_no_block_and_takes_no_memory(seed):
