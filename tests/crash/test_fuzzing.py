@@ -117,7 +117,8 @@ def more_keys_than_allowed(parts):
 
 def empty_keys(parts):
     size = MAX_COMPRESSED - 20
-    of_one_block(parts, u32(size + 1) + b"\1\1" + u32(2 + size) + b"\2\0" + bytes(size))
+    head = u32(size + 1) + b"\1\1" + u32(2 + size) + b"\2\0" + bytes(size)
+    of_one_block(parts, head, body=b"\0" + u32(0))  # as many empty values
 
 
 def more_positions_than_keys(parts):

@@ -369,7 +369,7 @@ def _other_dictionary(rng: random.Random, parts: TableParts) -> Part | None:
         return Part(rng.choice((b"", old[:7], rng.randbytes(1000), old[8:])), False)
     if kind == "id":
         return Part(old[:4] + u32(rng.choice((0, 1, 300, 1 << 31))) + old[8:], True)
-    if kind == "tables":  # the entropy tables stand in front
+    if kind == "tables" and len(old) > 8:  # the entropy tables stand in front
         at = rng.randrange(8, min(len(old), 160))
         return Part(old[:at] + rng.randbytes(rng.choice((1, 2, 20))) + old[at + 1 :], True)
     return Part(damaged(rng, old), True)
