@@ -14,6 +14,7 @@ from lsmdbm._engine.picker import pick_everything
 from lsmdbm._engine.plan import Limits
 from lsmdbm._format import envelope
 from lsmdbm._format.dictionaries import SAMPLE_BLOCKS
+from lsmdbm._format.footer import FOOTER_BYTES, Footer
 from lsmdbm._format.table_writer import BLOOM_STEP
 from support.crash_storage import SYNCS, UNLINKS, WRITES, Killed, failure
 from support.documents import documents
@@ -813,3 +814,33 @@ def test_compaction_leaves_the_block_cache_alone(spread):
     run(compact(stage.merge_of(2, [older]), stage.version, stage.shop))
 
     assert held == len(stage.tables.blocks) == 1
+
+
+# Filters
+
+
+def bits_per_key(stage, metas):
+    words = sum(meta.entries for meta in metas) / 64
+    return [
+        round(Footer.decode(file.pread(FOOTER_BYTES, file.size() - FOOTER_BYTES)).filter.raw / 8 / words)
+        for file in map(stage.tables.file, metas)
+    ]
+
+
+@pytest.mark.parametrize(("bits", "level0", "above"), [(6, 12, 10), (14, 24, 18), (16, 24, 20), (0, 0, 0)])
+def test_tables_above_others_have_more_filter_per_key(bits, level0, above):
+    stage = Stage(bloom_bits_per_key=bits)
+    flushed = stage.flush(memtable(entries(640)))
+    lowest = stage.compact(stage.merge_of(2, flushed))
+    fresh = stage.add(0, entries(640))
+    upper = stage.compact(stage.merge_of(1, fresh))
+
+    assert [[level0], [bits], [above]] == [bits_per_key(stage, metas) for metas in (flushed, lowest, upper)]
+
+
+def test_a_table_beside_the_lowest_ones_is_one_of_them():
+    stage = Stage(bloom_bits_per_key=6)
+    stage.add(2, entries(640, first=1000))
+    fresh = stage.add(0, entries(640))
+
+    assert [6] == bits_per_key(stage, stage.compact(stage.merge_of(1, fresh)))
