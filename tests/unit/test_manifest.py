@@ -45,7 +45,7 @@ def fixed_bytes(
     return start + u64(number) + u64(next_number) + u64(last_seq) + u64(min_wal) + u64(live)
 
 
-def shape_bytes(block_bytes=4096, compression=3, level=1, bloom_bits=12, compaction=0):
+def shape_bytes(block_bytes=4096, compression=3, level=1, bloom_bits=14, compaction=0):
     return u32(block_bytes) + u8(compression) + u8(level) + u8(bloom_bits) + u8(compaction)
 
 
