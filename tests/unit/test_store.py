@@ -1358,7 +1358,64 @@ def test_opening_reading_and_closing_writes_nothing(storage, opened):
     assert before == killed.contents(PATH)
 
 
+def test_closing_writes_a_long_log_into_a_table_so_that_no_opening_replays_it(storage, opened):
+    store = opened(memtable_bytes=1 << 14)
+    expected = fill(store, 60)
+    assert [] == names(storage, "sst")
+    close(storage, store)
+
+    assert (1, []) == (len(names(storage, "sst")), names(storage, "wal"))
+    assert expected == recovered(storage, "strict")
+    for options in ({"memtable_bytes": 1 << 18}, {"memtable_bytes": 1 << 14, "background": "manual"}):
+        store = opened("n", **options)
+        fill(store, 60)
+        close(storage, store)
+        assert [] == names(storage, "sst")
+
+
+def test_a_long_log_of_another_opening_is_left_as_it_is(storage, opened):
+    fill(opened(memtable_bytes=1 << 14), 60)
+    killed = storage.crash("kill")
+    before = killed.contents(PATH)
+    close(killed, open_store(killed, memtable_bytes=1 << 14))
+
+    assert {**before, "LOCK": b""} == {**killed.contents(PATH), "LOCK": b""}
+
+
+@pytest.mark.parametrize("kind", ["sst", "man"])
+def test_a_full_disk_does_not_fail_a_close_that_would_flush(storage, opened, kind):
+    store = opened(memtable_bytes=1 << 14)
+    expected = fill(store, 60)
+
+    def fail(_, call, path):
+        if call in WRITES and path.endswith(kind):
+            raise failure(errno.ENOSPC, path)
+
+    storage.on_call = fail
+    close(storage, store)
+    storage.on_call = None
+
+    assert expected == recovered(storage, "strict")
+
+
+def test_a_failed_sync_of_the_flush_at_close_is_told(storage, opened):
+    store = opened(memtable_bytes=1 << 14)
+    expected = fill(store, 60)
+
+    def fail(_, call, path):
+        if call == "fsync" and path.endswith("man"):
+            raise failure(errno.EIO, path)
+
+    storage.on_call = fail
+    with pytest.raises(FailedError, match="may be lost"):
+        close(storage, store)
+    storage.on_call = None
+
+    assert expected == recovered(storage, "kill")
+
+
 def test_a_short_opening_costs_no_flush(storage, opened):
+    opened = functools.partial(opened, memtable_bytes=1 << 14)
     for number in range(CHAIN_LOGS):
         store = opened()
         store.put(b"%d" % number, b"")
