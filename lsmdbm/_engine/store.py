@@ -35,6 +35,7 @@ from lsmdbm._engine.background import Job
 from lsmdbm._engine.count import census
 from lsmdbm._engine.dead import DeadRanges, watched
 from lsmdbm._engine.group import Group
+from lsmdbm._engine.ingest import Source
 from lsmdbm._engine.install import synced
 from lsmdbm._engine.jobs import Workshop
 from lsmdbm._engine.merge import visible
@@ -275,6 +276,22 @@ class Store:
             seq = self._wal.seq
         self._settle(seq)
 
+    def ingest(self, sources: Sequence[Source]) -> None:
+        """Set the keys of tables that were built elsewhere, given oldest first, all or nothing.
+
+        On return they survive power loss, and so does everything written before.  Other threads wait.
+        """
+        if not sources:
+            return
+        with self._exclusive(), self._noting_failure():
+            self._prepare_write()
+            self._dead = DeadRanges()
+            self._ready = False
+            self._tree.ingest(sources)
+            self._ready = True
+            stored = sum(source.meta.file_bytes for source in sources)
+            self._in_background(lambda: self._tree.pay(min(stored, self.options.memtable_bytes)))
+
     def _put(self, key: bytes, value: bytes) -> None:
         if not self._ready:
             self._prepare_write()
@@ -359,6 +376,8 @@ class Store:
 
     def _heal(self) -> None:
         """Make memory follow the log wherever a write was interrupted.  Idempotent."""
+        with self._noting_failure():
+            self._tree.settle_ingest()
         record = self._wal.unapplied()
         if record is not None:
             change = records.decode_change(record)

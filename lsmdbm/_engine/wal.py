@@ -18,6 +18,7 @@ Thread safety: under the lock of the store, but for `Target.sync`.  Spec: docs/d
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -279,6 +280,13 @@ class Wal:
         self.prev = (log.number, log.end, log.last_seq)
         self._file = self._header = None
         self.position = (HEADER_BYTES, self.seq)
+
+    def skip(self) -> None:
+        """Take a sequence for what stands in no log.  Requires that `rotate` came last."""
+        offset, seq = self.position
+        if self._header is not None:  # of a log without a record; nothing rests on what was written of it
+            self._header = dataclasses.replace(self._header, first_seq=seq + 1)
+        self.position = (offset, seq + 1)
 
     def forget(self, last_seq: int) -> list[int]:
         """Let go of the older logs whose writes all are in tables; return their numbers."""
