@@ -97,20 +97,6 @@ class Installer:
         file.close()
         return number
 
-    def take_back(self) -> None:
-        """See to it that no manifest above the current one can come to be: the install before it failed.
-
-        Needed only after one that changes what the database holds; any other can as well be done again.
-
-        Raises:
-            FailedError: nobody knows which of them the next opening will find.
-        """
-        newer = [n for n in numbers(self._directory.listdir(), MANIFEST) if n > self.current.number]
-        for number in newer:
-            self._directory.unlink(file_name(number, MANIFEST))
-        if newer:
-            synced(self._directory.sync)
-
     def forget_older(self) -> None:
         """Step (6), with every manifest below the current one."""
         older = [n for n in numbers(self._directory.listdir(), MANIFEST) if n < self.current.number]

@@ -350,6 +350,8 @@ class Store:
             self._begin(self._recovered)
             self._check_failed()
         self._heal()
+        with self._noting_failure():
+            self._tree.settle_ingest()
         if self._tree.is_stalled():
             with self._noting_failure():
                 self._tree.flush_now()  # raises why flushing fails, before anything is written
@@ -376,8 +378,6 @@ class Store:
 
     def _heal(self) -> None:
         """Make memory follow the log wherever a write was interrupted.  Idempotent."""
-        with self._noting_failure():
-            self._tree.settle_ingest()
         record = self._wal.unapplied()
         if record is not None:
             change = records.decode_change(record)
@@ -559,7 +559,7 @@ class Store:
         self._prepare_read()
         has_suspects = self._wal.has_suspects()
         is_built_on = self._recovered is not None and self._recovered.is_suspect
-        if has_suspects or is_built_on or self._failure is not None:
+        if has_suspects or is_built_on or self._tree.is_unsettled or self._failure is not None:
             self._prepare_write()
         if has_suspects:
             self._tree.flush_now()
@@ -597,6 +597,7 @@ class Store:
         self._release()
 
     def _close_log(self) -> None:
+        self._tree.settle_ingest()
         if self.options.durability == "none":
             self._wal.drain()
         elif self._wal.number or self._wal.has_files():

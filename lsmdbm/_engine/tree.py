@@ -15,8 +15,8 @@ Rules
      of the number of keys is taken from the view that its tables are taken from: an interruption may come
      between an install and the view's moving over.
   4. An ingest takes a sequence of its own, which no log has.  It is the one install that changes what reads
-     find: cut off, it is done to the end if it had committed, and taken back before anything else happens
-     if it had not.
+     find.  Cut off, it is over with the next write, sync or close, and what reads have found since stays: the
+     state of the view is installed under a higher number, and only then do tables go that are not in it.
 
 Thread safety: under the lock of the store; `view` may be read by any thread.
 """
@@ -61,7 +61,7 @@ class Tree:
         self._workshop = workshop
         self._wal = wal
         self._installer = Installer(workshop.directory, workshop.counter, recovered.manifest)
-        self._ingesting: tuple[int, list[TableMeta]] | None = None  # sequence, and tables that are complete
+        self._ingested: list[TableMeta] = []  # complete, and may be named by a manifest; not settled yet
         self._totals = Totals()
         self.count = Count(recovered.table_keys)
         self.background = Background(
@@ -220,49 +220,47 @@ class Tree:
         self._wal.rotate()
         seq = self._wal.seq
         steps = adopt(spans(sources), self.view.version, Origin(0, seq, seq), self._workshop)
-        metas = finished(steps)
-        if not metas:  # deletions of what was not there
+        self._ingested = finished(steps)
+        if not self._ingested:  # there were but deletions of what was not there
             return
-        self._ingesting = seq, metas
         try:
-            self._install_ingest(seq, metas)
+            self._install_ingested(seq)
         except FailedError:
             raise
         except error:
-            self.settle_ingest()
+            self.settle_ingest()  # at once, if that is possible: so much is promised of what raised
             raise
+        self._ingested = []
 
-    def _install_ingest(self, seq: int, metas: list[TableMeta]) -> None:
-        view = self.view
-        if view.flushed_seq < seq:  # rule 2
-            compacting = self.background.compacting
-            plan = compacting.plan if compacting is not None else None
-            added = placed(metas, view.version, self._workshop.limits, plan)
-            version, table_keys = view.version.replace((), added), _count_with(metas, view)
-        else:
-            version, table_keys = view.version, view.table_keys
+    def _install_ingested(self, seq: int) -> None:
+        metas, view, tables = self._ingested, self.view, self._workshop.tables
+        compacting = self.background.compacting
+        plan = compacting.plan if compacting is not None else None
+        version = view.version.replace((), placed(metas, view.version, self._workshop.limits, plan))
+        table_keys = _count_with(metas, view)
 
         def move_over() -> None:
-            if self._wal.seq == seq:
-                self._wal.skip()
-            tables = self._workshop.tables
+            self._wal.skip()
             self.view = View(Memtable(seq + 1), (), tables.track(version), tables, table_keys)
 
         self._install(version, seq, table_keys, move_over)
-        self._ingesting = None
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether an ingest was cut off, so that nobody knows which state the next opening would find."""
+        return bool(self._ingested)
 
     def settle_ingest(self) -> None:
-        """End an ingest that was cut off, one way or the other."""  # rule 4
-        if self._ingesting is None:
+        """End an ingest that was cut off.  Interrupted or failed, it is done again."""  # rule 4
+        if not self._ingested:
             return
-        seq, metas = self._ingesting
-        named = {meta.number for level in self._installer.current.levels for meta in level}
-        if metas[0].number in named:
-            self._install_ingest(seq, metas)
-            return
-        self._installer.take_back()
-        self._unlink([file_name(meta.number, TABLE) for meta in metas])
-        self._ingesting = None
+        view, tables = self.view, self._workshop.tables
+        self.view = view.with_active(Memtable(self._wal.seq), ())  # its sequence may have been taken
+        self.install_empty_memory()
+        live = {meta.number for meta in view.version}
+        tables.retire(meta for meta in self._ingested if meta.number not in live)
+        tables.collect()
+        self._ingested = []
 
     # -- counting -----------------------------------------------------------------------------------
 
@@ -330,6 +328,7 @@ class Tree:
         needed |= {file_name(meta.number, TABLE) for level in manifest.levels for meta in level}
         needed |= {file_name(number, TABLE) for number in self._workshop.tables.retired}  # left to collect()
         needed |= {file_name(number, TABLE) for number in self.background.unfinished}
+        needed |= {file_name(meta.number, TABLE) for meta in self._ingested}
         needed |= {file_name(log.number, WAL) for log in self._wal.older}
         self._installer.forget_older()
         names = self._workshop.directory.listdir()

@@ -398,9 +398,11 @@ BEYOND_CRASHES = {
     ): "unit/test_recovery.py::test_a_copy_of_another_log_is_ignored",
     # Ingests have a sweep of their own
     Site(
-        "what failed is taken back", "_engine.tree", "Tree.settle_ingest", "self._installer.take_back()"
+        *("the state that reads found", "_engine.tree", "Tree.settle_ingest", "self.install_empty_memory()")
     ): INGEST,
-    Site("and stays away", INSTALL, "Installer.take_back", SYNC): INGEST,
+    Site("before a write", STORE, "Store._prepare_write", "self._tree.settle_ingest()"): INGEST,
+    Site("before the end", STORE, "Store._close_log", "self._tree.settle_ingest()"): INGEST,
+    Site("before a sync", STORE, "Store._prepare_sync", "self._tree.is_unsettled", NO): INGEST,
     Site("bytes of a file", "_engine.building", "Building.finish", "self._file.fsync()"): INGEST,
     Site("the name of a file", "_engine.building", "Building.finish", "self._directory.sync()"): INGEST,
     # Copies and removal have a sweep of their own
