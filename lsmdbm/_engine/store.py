@@ -289,8 +289,8 @@ class Store:
             self._ready = False
             self._tree.ingest(sources)
             self._ready = True
-            stored = sum(source.meta.file_bytes for source in sources)
-            self._in_background(lambda: self._tree.pay(min(stored, self.options.memtable_bytes)))
+            owed = min(sum(source.meta.raw_bytes for source in sources), self.options.memtable_bytes)
+            self._in_background(lambda: self._tree.pay(owed))
 
     def _put(self, key: bytes, value: bytes) -> None:
         if not self._ready:

@@ -231,6 +231,7 @@ class Tree:
             self.settle_ingest()  # at once, if that is possible: so much is promised of what raised
             raise
         self._ingested = []
+        self.background.reconsider()
 
     def _install_ingested(self, seq: int) -> None:
         metas, view, tables = self._ingested, self.view, self._workshop.tables

@@ -220,6 +220,19 @@ def test_an_ingest_where_nothing_is_leaves_nothing_to_compact():
         assert 1000 == len(db)
 
 
+@pytest.mark.parametrize("compaction", ["leveled", "tiered"])
+def test_ingests_alone_are_compacted(compaction):
+    with lsmdbm.open("db", "c", compaction=compaction, memtable_bytes=1 << 18) as db:
+        for number in range(30):
+            build(f"{number}", {f"{key:05}": f"{number:03}" * 66 for key in range(number % 3, 3000, 3)})
+            db.ingest([f"{number}"])
+        stats = db.stats()
+
+        assert stats.compactions >= 4
+        assert 8 > stats.levels[0].tables
+        assert 3000 == len(db)
+
+
 def test_a_damaged_file_is_named_and_nothing_is_taken_of_any(seed):
     build("good", {"a": "1"})
     build("bad", {f"{number:04d}": "2" * 20 for number in range(400)}, block_bytes=256)
