@@ -217,6 +217,7 @@ class Tree:
         """
         while self.start_flush():
             self.background.work(cast(Job, self.background.flushing))
+        self._wal.check_sequences()
         self._wal.rotate()
         seq = self._wal.seq
         steps = adopt(spans(sources), self.view.version, Origin(0, seq, seq), self._workshop)

@@ -159,8 +159,7 @@ class Wal:
         except FailedError as exc:
             self.failure = exc
             raise
-        if self.seq > MAX_NUMBER - MAX_LOG_OPERATIONS:  # what has no valid sequence would be lost
-            raise error(f"{self.directory.path}: no sequence is left behind {self.seq - 1}")
+        self.check_sequences()
         number, file = self.counter.create(self.directory, WAL)
         salt = int.from_bytes(self.storage.urandom(8), "little")
         header = LogHeader(number, salt, self.seq, *self.prev)
@@ -171,6 +170,11 @@ class Wal:
         self._data_end = 0  # so that a log without any record is not synced: it has not even a header
         self.position = (HEADER_BYTES, self.seq)
         self._file = file  # last: with it the log exists
+
+    def check_sequences(self) -> None:
+        """Raise if there are not enough for another log: what has no valid sequence would be lost."""
+        if self.seq > MAX_NUMBER - MAX_LOG_OPERATIONS:
+            raise error(f"{self.directory.path}: no sequence is left behind {self.seq - 1}")
 
     def _write(self, record: bytes, offset: int) -> int:
         if self.buffered:

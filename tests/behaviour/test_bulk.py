@@ -13,7 +13,7 @@ import pytest
 import lsmdbm
 from lsmdbm import CorruptionError, NotFoundError, error
 from lsmdbm._base.chunk import MAX_KEY_BYTES
-from lsmdbm._engine import loading
+from lsmdbm._engine import loading, wal
 from lsmdbm.bulk import TableWriter, bulk_load
 
 TINY = {"memtable_bytes": 4096, "block_bytes": 256}
@@ -231,6 +231,19 @@ def test_ingests_alone_are_compacted(compaction):
         assert stats.compactions >= 4
         assert 8 > stats.levels[0].tables
         assert 3000 == len(db)
+
+
+def test_an_ingest_that_no_sequence_is_left_for_is_refused(monkeypatch):
+    build("file", {"a": "1"})
+    with lsmdbm.open("db", "c") as db:
+        db["a"] = "0"
+        monkeypatch.setattr(wal, "MAX_LOG_OPERATIONS", 1 << 70)
+
+        with pytest.raises(error, match="no sequence is left"):
+            db.ingest(["file"])
+
+        assert {b"a": b"0"} == dict(db)
+    assert {b"a": b"0"} == contents("db")
 
 
 def test_a_damaged_file_is_named_and_nothing_is_taken_of_any(seed):
