@@ -436,8 +436,9 @@ class Database(MutableMapping[bytes, bytes]):
         no compaction touches the entries again; after a large ingest over existing keys a `compact()` is
         worth while.
 
-        Durability: on return the entries, and everything written before, survive power loss.  Cut off before,
-        nothing of them is there.
+        Durability: on return the entries, and everything written before, survive power loss.  If it raises,
+        reads find all of them or none, and that stays.  If the process is killed in it, or fails, all of them
+        or none are there when the database is opened again.
 
         >>> from lsmdbm.bulk import TableWriter
         >>> with TableWriter("fruit.table") as writer:
