@@ -44,6 +44,7 @@ FAN_IN = 16  # each part of a merge opens so many tables
 PART_TABLES = 4  # a part of a merge becomes about so many tables, at most
 RUN_BLOCK_BYTES, RUN_COMPRESSION_LEVEL = 32 << 10, -5  # of tables that are read once, from end to end
 CHUNK_ENTRIES = 1000  # that are given to the writer of a table together
+CANDIDATES = 16  # keys of each table at which a merge may be cut: memory for more would grow with the data
 NUMBERS = 1000  # set aside for the tables of one task; should it write more, it finds the next free ones
 ENTRY_BYTES = 100  # of memory that an entry takes beyond its key and value, in either process
 ORIGIN = Origin(1, 1, 1)  # of every table of a new database: one write, in level 1
@@ -206,7 +207,7 @@ class _Loader:
         part_bytes = max(table_bytes, min(PART_TABLES * table_bytes, total // self._in_flight))
         weights: list[tuple[bytes, float]] = []
         for meta in metas:
-            separators = self._destination.workshop.tables.anew(meta).separators()
+            separators = _spread(self._destination.workshop.tables.anew(meta).separators(), CANDIDATES)
             weights += [(key, meta.file_bytes / len(separators)) for key in separators]
         cuts: list[bytes] = []
         size = 0.0
@@ -226,6 +227,12 @@ class _Loader:
                 counter.next_number = max(counter.next_number, meta.number + 1)
             turned()
             yield metas
+
+
+def _spread(keys: Sequence[bytes], most: int) -> Sequence[bytes]:
+    """Return at most so many of some keys, evenly spread, the last one among them."""
+    step = -(-len(keys) // most)
+    return keys[::-step][::-1]
 
 
 def _joined(runs: Sequence[Run]) -> list[TableMeta]:
