@@ -8,8 +8,8 @@
 
 General layout: `database` (open, Database) and `ranges` (Range) are the faces of bytes, `text` (Text) and
 `shelve` (open_shelf) those of str and objects; `registration` lets `dbm` find us, `migration` moves entries
-from and to other dbms, `maintenance` looks after the files.  Below them `_engine` decides what happens in
-what order, `_format` knows the bytes, `_base` the words all of them share.
+from and to other dbms, `bulk` builds files and databases, `maintenance` looks after the files.  Below them
+`_engine` decides what happens in what order, `_format` knows the bytes, `_base` the words all of them share.
 
 The names in _LATER are imported when they are first asked for: a program that puts and gets bytes starts
 sooner without pickle, repair and their like.
@@ -37,7 +37,7 @@ from lsmdbm.ranges import Range
 from lsmdbm.registration import is_database, register, unregister, whichdb
 
 if TYPE_CHECKING:
-    from lsmdbm import shelve
+    from lsmdbm import bulk, shelve
     from lsmdbm._engine.check import Problem, Report
     from lsmdbm._engine.repair import Loss, RepairReport
     from lsmdbm.decoded import DecodedRange
@@ -68,6 +68,7 @@ __all__ = [
     "Report",
     "Stats",
     "Text",
+    "bulk",
     "destroy",
     "error",
     "export_dbm",
@@ -91,6 +92,7 @@ _LATER = {  # public name: its module, or itself
     "RepairReport": "lsmdbm._engine.repair",
     "Report": "lsmdbm._engine.check",
     "Text": "lsmdbm.text",
+    "bulk": "lsmdbm.bulk",
     "destroy": "lsmdbm.maintenance",
     "export_dbm": "lsmdbm.migration",
     "import_dbm": "lsmdbm.migration",

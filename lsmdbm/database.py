@@ -412,6 +412,53 @@ class Database(MutableMapping[bytes, bytes]):
         view = self._store.pin()
         backup(self._lease.storage, view, self._store.manifest, path)
 
+    def ingest(self, paths: Iterable[object], *, progress: Progress | None = None) -> int:
+        """Add the entries of files that `lsmdbm.bulk.TableWriter` has made, all of them or nothing.
+
+        They replace what was written before under the same keys; of two files that hold the same key the
+        later one counts.  The files are only read: remove them when this has returned.
+
+        Args:
+            paths: of the files.
+            progress: called with the bytes checked so far and the bytes there are.  What it raises ends it.
+
+        Returns:
+            How many entries the files hold, keys that several have counted for each.
+
+        Raises:
+            NotFoundError: there is no file.
+            CorruptionError: a file is no table, or a damaged one.
+            error: it is of a newer format; the system says no.
+            TypeError: `paths` is one path.
+
+        Cost: everything is read and checked once, while others go on; then it is copied, while writers wait:
+        by the block, still compressed, or merged where files overlap.  Where nothing of their keys is there,
+        no compaction touches the entries again; after a large ingest over existing keys a `compact()` is
+        worth while.
+
+        Durability: on return the entries, and everything written before, survive power loss.  If it raises,
+        reads find all of them or none, and that stays.  If the process is killed in it, or fails, all of them
+        or none are there when the database is opened again.
+
+        >>> from lsmdbm.bulk import TableWriter
+        >>> with TableWriter("fruit.table") as writer:
+        ...     writer.add("apple", "green")
+        >>> with open("words", "n") as db:
+        ...     db["apple"] = "red"
+        ...     db.ingest(["fruit.table"]), db["apple"]
+        (1, b'green')
+        """
+        from lsmdbm._engine.check import run
+        from lsmdbm._engine.ingest import check_all
+
+        store = self._writable()
+        if isinstance(paths, (str, bytes)) or hasattr(paths, "__fspath__"):
+            raise TypeError(f"ingest() takes a list of paths, not {paths!r}")
+        texts = [path_text(path) for path in paths]
+        sources = run(check_all(self._lease.storage, texts), progress)
+        store.ingest(sources)
+        return sum(source.meta.entries for source in sources)
+
     def refresh(self) -> None:
         """Move a read-only handle to the newest state that a writer in another process has left on disk.
 

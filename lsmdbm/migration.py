@@ -12,22 +12,18 @@ Thread safety: every function may be called from any thread.
 from __future__ import annotations
 
 import importlib
-import reprlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from types import ModuleType
 from typing import Any
 
 from lsmdbm._base.errors import NotFoundError, error
 from lsmdbm._base.storage import OsStorage, path_text
-from lsmdbm.coercion import key_bytes, value_bytes
 from lsmdbm.database import Database, open
 from lsmdbm.ranges import Range
 from lsmdbm.registration import NAME, whichdb
+from lsmdbm.tally import Progress, Tally, checked
 
-Progress = Callable[[int, "int | None"], object]
-
-PROGRESS_ENTRIES = 1000  # between two calls of `progress`
 SUFFIXES = ("", ".db", ".pag", ".dir", ".dat", ".bak")  # of what dbm modules make, and dbm.whichdb() looks at
 
 _STORAGE = OsStorage()
@@ -68,15 +64,15 @@ def import_dbm(source: Any, destination: object, *, progress: Progress | None = 
     {b'apple': b'red'}
     """
     with _opened(source) as old:
-        tally = _Tally(progress, old)
+        tally = Tally(progress, old)
         with open(destination, "c", **options) as db:
             if db:
                 raise error(f"{db.path}: holds entries already; import_dbm() wants a new database")
             with closing(_entries(old)) as entries:  # before `old` is: a cursor of dbm.sqlite3 minds
-                db.update(_checked(tally.over(entries), tally))
+                db.update(checked(tally.over(entries), tally))
             db.sync()
             tally.compare(len(db), db.path)
-            tally.finish()
+            tally.report()
     return tally.done
 
 
@@ -118,7 +114,7 @@ def export_dbm(
         if _STORAGE.kind(path + suffix) != "missing":
             raise error(f"{path + suffix}: is there already; export_dbm() makes a new database")
     with _opened_ours(source) as db:
-        tally = _Tally(progress, db)
+        tally = Tally(progress, db)
         with closing(module.open(path, "c")) as new:
             if hasattr(new, "_cx"):  # dbm.sqlite3: let it sync when it closes, not once per entry
                 new._cx.execute("PRAGMA synchronous = NORMAL")
@@ -127,40 +123,8 @@ def export_dbm(
             if hasattr(new, "sync"):
                 new.sync()
             tally.compare(len(new), path)
-        tally.finish()
+        tally.report()
     return tally.done
-
-
-class _Tally:
-    """Counts entries as they go by, and reports them."""
-
-    def __init__(self, progress: Progress | None, source: Any) -> None:
-        self.done = 0
-        self._progress = progress
-        counts = progress is not None and hasattr(source, "__len__")
-        self._total: int | None = len(source) if counts else None  # for some modules a pass over all keys
-
-    def over(self, entries: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
-        """Pass entries on."""
-        for entry in entries:
-            if self._progress is not None and self.done and self.done % PROGRESS_ENTRIES == 0:
-                self._progress(self.done, self._total)
-            self.done += 1
-            yield entry
-
-    def place(self, key: object) -> str:
-        """Return words for the entry that went by last."""
-        return f"entry {self.done}, key {reprlib.repr(key)}"
-
-    def compare(self, count: int, path: str) -> None:
-        """Raise if not as many keys are there as entries were written (rule 3)."""
-        if count != self.done:
-            raise error(f"{path}: holds {count} keys after {self.done} entries were copied into it")
-
-    def finish(self) -> None:
-        """Report the end."""
-        if self._progress is not None:
-            self._progress(self.done, self._total)
 
 
 @contextmanager
@@ -208,17 +172,6 @@ def _entries(source: Any) -> Generator[tuple[Any, Any], None, None]:
             except KeyError:  # what dbm.ndbm over Berkeley DB has for an empty value
                 value = b""
             yield key, value
-
-
-def _checked(entries: Iterable[tuple[Any, Any]], tally: _Tally) -> Iterator[tuple[bytes, bytes]]:
-    """Yield entries as bytes, and say which one it is that cannot be stored."""
-    for key, value in entries:
-        try:
-            entry = key_bytes(key), value_bytes(value)
-        except (TypeError, ValueError) as exc:
-            kind = TypeError if isinstance(exc, TypeError) else ValueError
-            raise kind(f"{tally.place(key)}: {exc}") from exc
-        yield entry
 
 
 def _stock_default() -> ModuleType:

@@ -507,6 +507,16 @@ def parent_of(path: str) -> str:
     return os.path.dirname(os.path.abspath(path))
 
 
+def name_in_parent(path: str) -> str:
+    """Return what `path` is called in the directory `parent_of(path)`."""
+    return os.path.basename(os.path.abspath(path))
+
+
+def directory_mode(mode: int) -> int:
+    """Return the permission bits of a directory for files of these: `x` wherever there is `r`."""
+    return mode | (mode & 0o444) >> 2
+
+
 def on_fork(callback: Callable[[], None]) -> None:
     """Have `callback` called in every child that is forked through Python."""
     if hasattr(os, "register_at_fork"):

@@ -110,6 +110,10 @@ class Background:
             steps = compact(plan, version, self._workshop)
         self.compacting = Job(steps, total, plan=plan)
 
+    def reconsider(self) -> None:
+        """Say that tables have come otherwise than by a job: a compaction may be due."""
+        self._is_due = True
+
     def _plan_next(self) -> None:
         """Begin the most urgent compaction."""
         if self._is_due and self.compacting is None:

@@ -23,7 +23,7 @@ from lsmdbm._base.options import Options
 from lsmdbm._base.storage import File, Storage, write_all
 from lsmdbm._engine.count import after_flush
 from lsmdbm._engine.destination import Destination
-from lsmdbm._engine.jobs import flush
+from lsmdbm._engine.jobs import finished, flush
 from lsmdbm._engine.names import TABLE, file_name
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.view import View
@@ -93,10 +93,5 @@ def _first_problem(meta: TableMeta, tables: Tables) -> CorruptionError | None:
 
 def _with_memtables(view: View, destination: Destination) -> tuple[tuple[TableMeta, ...], ...]:
     """Return the levels with the memtables on top of them, as tables."""
-    steps = flush(view.sealed, destination.workshop)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            metas: list[TableMeta] = end.value
-            return view.version.replace((), {0: metas}).levels
+    metas = finished(flush(view.sealed, destination.workshop))
+    return view.version.replace((), {0: metas}).levels

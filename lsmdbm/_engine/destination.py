@@ -9,7 +9,7 @@ Rules
   1. Until (3) there is no manifest, so that it does not open: tables without a manifest are corruption.
   2. What is there already is refused before anything is written.
   3. If anything goes wrong, what was made is removed again, as far as that is possible.
-  4. It gets the permission bits of its source, and is never more open than that in between.
+  4. It gets the permission bits of its source, if it has one, and is never more open than that in between.
 
 Thread safety: one thread at a time.  Spec: docs/operations.md, Backup.
 """
@@ -20,7 +20,7 @@ import dataclasses
 
 from lsmdbm._base.errors import FailedError, error
 from lsmdbm._base.options import Options
-from lsmdbm._base.storage import Directory, File, Storage, parent_of
+from lsmdbm._base.storage import Directory, File, Storage, directory_mode, parent_of
 from lsmdbm._engine.install import Installer, synced
 from lsmdbm._engine.jobs import Workshop
 from lsmdbm._engine.names import LOCK, Counter
@@ -36,9 +36,10 @@ class Destination:
     Args:
         storage: where.
         path: absent, or an empty directory.
-        source: the directory of the database that it is made from.
+        source: the directory of the database that it is made from, None if it is made from nothing on disk.
         options: for the tables that are written.
         next_number: lowest number for a new file.
+        mode: permission bits of new files, less the umask, if there is no source.
 
     Raises:
         error: `path` holds something, or lies in the source.
@@ -46,15 +47,22 @@ class Destination:
     """
 
     def __init__(
-        self, storage: Storage, path: str, source: Directory, options: Options, next_number: int
+        self,
+        storage: Storage,
+        path: str,
+        source: Directory | None,
+        options: Options,
+        next_number: int,
+        mode: int = 0o600,
     ) -> None:
         self._storage = storage
         self._path = path
+        self._mode = mode
         self._is_new = self._prepare(source)
         self._is_committed = False
         self._lock: File | None = None
         try:
-            self.directory = storage.directory(path, 0o600)
+            self.directory = storage.directory(path, mode)
         except BaseException:
             self._remove_directory()
             raise
@@ -68,24 +76,25 @@ class Destination:
         limits = Limits.of(options)
         self.workshop = Workshop(storage, self.directory, self.counter, tables, options, limits)
 
-    def _prepare(self, source: Directory) -> bool:
+    def _prepare(self, source: Directory | None) -> bool:
         """Return whether the directory had to be made."""
         storage, path = self._storage, self._path
-        if storage.directory(parent_of(path), 0o600).identity() == source.identity():
+        if source is not None and storage.directory(parent_of(path), 0o600).identity() == source.identity():
             raise error(f"{path}: lies in the directory of the database itself")
         kind = storage.kind(path)
         if kind == "missing":
-            storage.mkdir(path, 0o700)  # rule 4
+            storage.mkdir(path, directory_mode(self._mode))  # rule 4
             return True
         if kind != "directory" or storage.directory(path, 0o600).listdir():  # rule 2
             raise error(f"{path}: exists, and is no empty directory")
         return False
 
-    def _settle_in(self, source: Directory) -> None:
+    def _settle_in(self, source: Directory | None) -> None:
         self._lock = take_lock(self._storage, self.directory)
         if self.directory.listdir() != [LOCK]:
             raise error(f"{self._path}: somebody else writes into it")
-        self.directory.take_mode(source, itself=self._is_new)
+        if source is not None:
+            self.directory.take_mode(source, itself=self._is_new)
 
     def commit(self, state: Manifest) -> None:
         """Make it the database of this state, whatever its numbers say.

@@ -18,7 +18,7 @@ Thread safety: one thread at a time, under the lock of the store.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lsmdbm._base.chunk import Chunk, Chunks
@@ -108,6 +108,11 @@ class _Outputs:
                 dictionary=self._dictionary,
             )
         return self._writer
+
+    def whole_blocks(self, span: TableSpan) -> Iterator[Chunk | StoredBlock]:
+        """Yield the blocks of a span as these tables take them."""
+        options = self._workshop.options
+        return span.parts(options.block_bytes, _level(options), self._dictionary)
 
     def worth(self, entries: int) -> int:
         """Return the bytes of input that so many entries stand for."""
@@ -199,6 +204,16 @@ def _write(chunks: Chunks, outputs: _Outputs) -> Steps:
         raise
 
 
+def finished(steps: Steps) -> list[TableMeta]:
+    """Do a job in one go, and return its tables."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            metas: list[TableMeta] = end.value
+            return metas
+
+
 def after(first: Iterator[int], steps: Steps) -> Steps:
     """Do one thing after another, as one job."""
     yield from first
@@ -226,16 +241,37 @@ def compact(plan: Plan, version: Version, workshop: Workshop) -> Steps:
     bloom_bits = _bits_above(workshop.options, plan.level) if is_above else None
     outputs = _Outputs(workshop, origin, table_bytes, entry_worth, dictionary, bloom_bits)
 
-    def is_bottom(key: bytes) -> bool:
+    def is_bottom(key: bytes) -> bool:  # rule 3
         return plan.level > 0 and not version.holds_below(plan.level, key)
 
+    spans = [table_spans(map(workshop.tables.reader, run)) for run in plan.runs]
+    return (yield from _merge(spans, is_bottom, outputs))
+
+
+def adopt(runs: Sequence[Iterator[TableSpan]], version: Version, origin: Origin, workshop: Workshop) -> Steps:
+    """Merge tables that are not of this database into tables that are, above all of a version.
+
+    Args:
+        runs: newest first; the spans of a run in key order.
+
+    Raises:
+        CorruptionError: an input is damaged; nothing was changed.
+    """
+    outputs = _Outputs(workshop, origin, workshop.limits.table_bytes, 1.0)
+    return _merge(runs, lambda key: not version.holds_below(-1, key), outputs)
+
+
+def _merge(
+    runs: Sequence[Iterator[TableSpan]], is_bottom: Callable[[bytes], bool], outputs: _Outputs
+) -> Steps:
+    """Write what runs of tables hold; without the deletions of keys that nothing below can hold."""
     try:
-        for part in _parts(plan, workshop, dictionary):
+        for part in _parts(runs, outputs):
             if isinstance(part, StoredBlock):
                 outputs.writer().add_block(part)  # rule 4
                 entries = len(part.keys)
             else:
-                keys, values = survivors(part, is_bottom)  # rule 3
+                keys, values = survivors(part, is_bottom)
                 if keys:
                     outputs.writer().add(keys, values)
                 entries = len(part[0])
@@ -247,12 +283,11 @@ def compact(plan: Plan, version: Version, workshop: Workshop) -> Steps:
         raise
 
 
-def _parts(plan: Plan, workshop: Workshop, dictionary: bytes) -> Iterator[Chunk | StoredBlock]:
-    """Yield what the tables of a plan hold, merged, in key order; as whole blocks where that is possible."""
-    options = workshop.options
-    for piece in merge_spans([_spans(run, workshop.tables) for run in plan.runs]):
+def _parts(runs: Sequence[Iterator[TableSpan]], outputs: _Outputs) -> Iterator[Chunk | StoredBlock]:
+    """Yield what runs of tables hold, merged, in key order; as whole blocks where that is possible."""
+    for piece in merge_spans(runs):
         if isinstance(piece, TableSpan):
-            yield from piece.parts(options.block_bytes, _level(options), dictionary)
+            yield from outputs.whole_blocks(piece)
         else:
             yield piece
 
@@ -284,8 +319,8 @@ class TableSpan:
                 yield block
 
 
-def _spans(run: Sequence[TableMeta], tables: Tables) -> Iterator[TableSpan]:
-    for meta in run:
-        reader = tables.reader(meta)
+def table_spans(readers: Iterable[TableReader]) -> Iterator[TableSpan]:
+    """Yield the spans of tables that do not overlap, given in key order."""
+    for reader in readers:
         for first in range(0, reader.block_count, SPAN_BLOCKS):
             yield TableSpan(reader, first)

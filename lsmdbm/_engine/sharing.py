@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from lsmdbm._base.ending import EndingLock, Lock, on_exit
 from lsmdbm._base.errors import LockedError, NotFoundError, error
 from lsmdbm._base.options import Options
-from lsmdbm._base.storage import Directory, File, Storage, on_fork
+from lsmdbm._base.storage import Directory, File, Storage, directory_mode, on_fork
 from lsmdbm._engine.install import Installer, synced
 from lsmdbm._engine.names import LOCK, MANIFEST, Counter, lock_label, numbers, parse
 from lsmdbm._engine.reader import Reader
@@ -183,7 +183,7 @@ def _prepare_path(storage: Storage, path: str, flag: str, mode: int, given: dict
             raise NotFoundError.at(path)
         Options.choose(given, {})  # before anything is made: a new database remembers none of them
         try:
-            storage.mkdir(path, mode | (mode & 0o444) >> 2)
+            storage.mkdir(path, directory_mode(mode))
         except error:
             if storage.kind(path) != "directory":  # somebody else may have been faster
                 raise

@@ -35,6 +35,7 @@ from lsmdbm._engine.background import Job
 from lsmdbm._engine.count import census
 from lsmdbm._engine.dead import DeadRanges, watched
 from lsmdbm._engine.group import Group
+from lsmdbm._engine.ingest import Source
 from lsmdbm._engine.install import synced
 from lsmdbm._engine.jobs import Workshop
 from lsmdbm._engine.merge import visible
@@ -277,6 +278,22 @@ class Store:
             seq = self._wal.seq
         self._settle(seq)
 
+    def ingest(self, sources: Sequence[Source]) -> None:
+        """Set the keys of tables that were built elsewhere, given oldest first, all or nothing.
+
+        On return they survive power loss, and so does everything written before.  Other threads wait.
+        """
+        if not sources:
+            return
+        with self._exclusive(), self._noting_failure():
+            self._prepare_write()
+            self._dead = DeadRanges()
+            self._ready = False
+            self._tree.ingest(sources)
+            self._ready = True
+            owed = min(sum(source.meta.raw_bytes for source in sources), self.options.memtable_bytes)
+            self._in_background(lambda: self._tree.pay(owed))
+
     def _put(self, key: bytes, value: bytes) -> None:
         if not self._ready:
             self._prepare_write()
@@ -335,6 +352,8 @@ class Store:
             self._begin(self._recovered)
             self._check_failed()
         self._heal()
+        with self._noting_failure():
+            self._tree.settle_ingest()
         if self._tree.is_stalled():
             with self._noting_failure():
                 self._tree.flush_now()  # raises why flushing fails, before anything is written
@@ -542,7 +561,7 @@ class Store:
         self._prepare_read()
         has_suspects = self._wal.has_suspects()
         is_built_on = self._recovered is not None and self._recovered.is_suspect
-        if has_suspects or is_built_on or self._failure is not None:
+        if has_suspects or is_built_on or self._tree.is_unsettled or self._failure is not None:
             self._prepare_write()
         if has_suspects:
             self._tree.flush_now()
@@ -589,6 +608,7 @@ class Store:
         self._release()
 
     def _close_log(self) -> None:
+        self._tree.settle_ingest()
         if self.options.durability == "none":
             self._wal.drain()
         elif self._wal.number or self._wal.has_files():

@@ -3,6 +3,7 @@
     seal      the active memtable becomes the newest sealed one; small ones are folded together
     flush     seal, end the log, write the sealed memtables into level 0, install, forget the logs
     compact   merge the tables of a plan, install, retire the inputs
+    ingest    flush, write the entries of other tables into new ones, install
     install   one new manifest; then the view moves over; then what nobody needs is unlinked
 
 Rules
@@ -13,6 +14,9 @@ Rules
      manifest no longer names it and no view needs it.  What a manifest says of the newest write in tables and
      of the number of keys is taken from the view that its tables are taken from: an interruption may come
      between an install and the view's moving over.
+  4. An ingest takes a sequence of its own, which no log has.  It is the one install that changes what reads
+     find.  Cut off, it is over with the next write, sync or close, and what reads have found since stays: the
+     state of the view is installed under a higher number, and only then do tables go that are not in it.
 
 Thread safety: under the lock of the store; `view` may be read by any thread.
 """
@@ -20,14 +24,15 @@ Thread safety: under the lock of the store; `view` may be read by any thread.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
-from lsmdbm._base.errors import error
+from lsmdbm._base.errors import FailedError, error
 from lsmdbm._engine.background import Background, Job
 from lsmdbm._engine.count import Count, after_flush
+from lsmdbm._engine.ingest import Source, placed, spans
 from lsmdbm._engine.install import Installer
-from lsmdbm._engine.jobs import Workshop
+from lsmdbm._engine.jobs import Workshop, adopt, finished
 from lsmdbm._engine.memtable import Memtable, fold_newest
 from lsmdbm._engine.names import MANIFEST, TABLE, WAL, file_name, parse
 from lsmdbm._engine.plan import Plan
@@ -37,6 +42,7 @@ from lsmdbm._engine.version import Version
 from lsmdbm._engine.view import GoneView, View
 from lsmdbm._engine.wal import Wal
 from lsmdbm._format.manifest import Manifest, TableMeta
+from lsmdbm._format.table_writer import Origin
 
 STALL_MEMTABLES = 4  # so many memtables of unflushed writes are taken while flushes fail
 WORTH_REMEMBERING = 4096  # keys in tables: to count so many again takes about as long as an install
@@ -55,6 +61,7 @@ class Tree:
         self._workshop = workshop
         self._wal = wal
         self._installer = Installer(workshop.directory, workshop.counter, recovered.manifest)
+        self._ingested: list[TableMeta] = []  # complete, and may be named by a manifest; not settled yet
         self._totals = Totals()
         self.count = Count(recovered.table_keys)
         self.background = Background(
@@ -199,6 +206,66 @@ class Tree:
         self._wal.rotate()
         self._install(self.view.version, self._wal.seq - 1, self.view.table_keys, lambda: None)
 
+    # -- ingest -------------------------------------------------------------------------------------
+
+    def ingest(self, sources: Sequence[Source]) -> None:
+        """Make the entries of other tables, given oldest first, newer than all there is; in one install.
+
+        Raises:
+            CorruptionError: one of the tables is damaged by now; nothing has changed.
+            error: the system refuses something; nothing has changed.
+        """
+        while self.start_flush():
+            self.background.work(cast(Job, self.background.flushing))
+        self._wal.check_sequences()
+        self._wal.rotate()
+        seq = self._wal.seq
+        steps = adopt(spans(sources), self.view.version, Origin(0, seq, seq), self._workshop)
+        self._ingested = finished(steps)
+        if not self._ingested:  # there were but deletions of what was not there
+            return
+        try:
+            self._install_ingested(seq)
+        except FailedError:
+            raise
+        except error:
+            self.settle_ingest()  # at once, if that is possible: so much is promised of what raised
+            raise
+        self._ingested = []
+        self.background.reconsider()
+
+    def _install_ingested(self, seq: int) -> None:
+        metas, view, tables = self._ingested, self.view, self._workshop.tables
+        compacting = self.background.compacting
+        plan = compacting.plan if compacting is not None else None
+        version = view.version.replace((), placed(metas, view.version, self._workshop.limits, plan))
+        table_keys = _count_with(metas, view)
+
+        def move_over() -> None:
+            self._wal.skip()
+            self.view = View(Memtable(seq + 1), (), tables.track(version), tables, table_keys)
+
+        self._install(version, seq, table_keys, move_over)
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether an ingest was cut off, so that nobody knows which state the next opening would find."""
+        return bool(self._ingested)
+
+    def settle_ingest(self) -> None:
+        """End an ingest that was cut off.  Interrupted or failed, it is done again."""  # rule 4
+        if not self._ingested:
+            return
+        view, tables = self.view, self._workshop.tables
+        self.view = view.with_active(Memtable(self._wal.seq), ())  # its sequence may have been taken
+        self.install_empty_memory()
+        live = {meta.number for meta in view.version}
+        tables.retire(meta for meta in self._ingested if meta.number not in live)
+        tables.collect()
+        self._ingested = []
+
+    # -- counting -----------------------------------------------------------------------------------
+
     def learn_count(self, view: View, table_keys: int, total: int) -> None:
         """Take note of what a census of a view found, which may be an older one."""
         self.count.asked(total)
@@ -263,6 +330,7 @@ class Tree:
         needed |= {file_name(meta.number, TABLE) for level in manifest.levels for meta in level}
         needed |= {file_name(number, TABLE) for number in self._workshop.tables.retired}  # left to collect()
         needed |= {file_name(number, TABLE) for number in self.background.unfinished}
+        needed |= {file_name(meta.number, TABLE) for meta in self._ingested}
         needed |= {file_name(log.number, WAL) for log in self._wal.older}
         self._installer.forget_older()
         names = self._workshop.directory.listdir()
@@ -281,3 +349,14 @@ class Tree:
         self._totals.delegated = self.background.delegated
         trouble = failure or self.background.trouble
         return gather(self.view, self._wal.log_count(), self._totals, trouble)
+
+
+def _count_with(metas: list[TableMeta], view: View) -> int | None:
+    """Return how many live keys the tables of a view hold with others on top; None if that takes a count."""
+    levels = range(len(view.version.levels))
+    if view.table_keys is None or any(
+        meta.tombstones or any(view.version.overlapping(n, meta.smallest, meta.largest) for n in levels)
+        for meta in metas
+    ):
+        return None
+    return view.table_keys + sum(meta.entries for meta in metas)

@@ -18,6 +18,7 @@ Thread safety: under the lock of the store, but for `Target.sync`.  Spec: docs/d
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -158,8 +159,7 @@ class Wal:
         except FailedError as exc:
             self.failure = exc
             raise
-        if self.seq > MAX_NUMBER - MAX_LOG_OPERATIONS:  # what has no valid sequence would be lost
-            raise error(f"{self.directory.path}: no sequence is left behind {self.seq - 1}")
+        self.check_sequences()
         number, file = self.counter.create(self.directory, WAL)
         salt = int.from_bytes(self.storage.urandom(8), "little")
         header = LogHeader(number, salt, self.seq, *self.prev)
@@ -170,6 +170,11 @@ class Wal:
         self._data_end = 0  # so that a log without any record is not synced: it has not even a header
         self.position = (HEADER_BYTES, self.seq)
         self._file = file  # last: with it the log exists
+
+    def check_sequences(self) -> None:
+        """Raise if there are not enough for another log: what has no valid sequence would be lost."""
+        if self.seq > MAX_NUMBER - MAX_LOG_OPERATIONS:
+            raise error(f"{self.directory.path}: no sequence is left behind {self.seq - 1}")
 
     def _write(self, record: bytes, offset: int) -> int:
         if self.buffered:
@@ -279,6 +284,13 @@ class Wal:
         self.prev = (log.number, log.end, log.last_seq)
         self._file = self._header = None
         self.position = (HEADER_BYTES, self.seq)
+
+    def skip(self) -> None:
+        """Take a sequence for what stands in no log.  Requires that `rotate` came last."""
+        offset, seq = self.position
+        if self._header is not None:  # of a log without a record; nothing rests on what was written of it
+            self._header = dataclasses.replace(self._header, first_seq=seq + 1)
+        self.position = (offset, seq + 1)
 
     def forget(self, last_seq: int) -> list[int]:
         """Let go of the older logs whose writes all are in tables; return their numbers."""

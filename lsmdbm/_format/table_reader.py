@@ -422,8 +422,11 @@ def unwrap_block(stored: bytes, handle: BlockHandle, seed: int, dictionary: byte
     )
 
 
-def describe(file: File, number: int) -> tuple[TableMeta, Origin]:
+def describe(file: File, number: int | None) -> tuple[TableMeta, Origin]:
     """Return what a table says of itself, for want of a manifest that says it.
+
+    Args:
+        number: by the name of the file; None if that tells nothing.
 
     Raises:
         CorruptionError: footer or metadata are damaged, or those of another table.
@@ -437,6 +440,8 @@ def describe(file: File, number: int) -> tuple[TableMeta, Origin]:
         data = file.pread(FOOTER_BYTES, end)
         footer = Footer.decode(data)
         part = footer.metadata
+        if number is None:
+            number = footer.number
         if footer.number != number or not HEADER_BYTES <= part.offset <= part.end <= end:
             raise Malformed(f"footer of table {footer.number}, or of another size")
     with _decoding(file, part.offset):

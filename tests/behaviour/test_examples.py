@@ -249,6 +249,15 @@ def test_search_says_in_a_line_what_is_wrong(run, arguments):
     assert [] == list(run.here.iterdir())
 
 
+def test_files_that_several_processes_built_are_one_database(run):
+    done = run(ROOT / "examples/bulk_load.py", "db")
+
+    assert "39998 numbers from 8 files\n39999 = 3 * 67 * 199\n4203 primes below 40000\n" == done.stdout
+    assert ["db"] == [path.name for path in run.here.iterdir()]
+    with lsmdbm.open(run.here / "db") as db:
+        assert (39998, b"2 2 2 5 5") == (len(db), db["000000200"])
+
+
 def test_tour_prints_what_it_should(run):
     assert TOUR == run(ROOT / "examples/tour.py").stdout
     assert TOUR == run(ROOT / "examples/tour.py").stdout

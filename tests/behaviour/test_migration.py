@@ -13,7 +13,7 @@ import types
 import pytest
 
 import lsmdbm
-from lsmdbm import migration
+from lsmdbm import migration, tally
 from lsmdbm.database import open_on
 from support.crash_storage import CrashStorage
 
@@ -99,7 +99,7 @@ class Reports(list):
 @pytest.fixture
 def every_ten(monkeypatch):
     """Let progress be reported every ten entries."""
-    monkeypatch.setattr(migration, "PROGRESS_ENTRIES", 10)
+    monkeypatch.setattr(tally, "PROGRESS_ENTRIES", 10)
 
 
 EXPECTED_REPORTS = {
@@ -565,7 +565,7 @@ def test_export_to_sqlite_does_not_sync_every_entry(old, new, monkeypatch):
 
     levels = set()
     database(old, ENTRIES)
-    monkeypatch.setattr(migration, "PROGRESS_ENTRIES", 1)
+    monkeypatch.setattr(tally, "PROGRESS_ENTRIES", 1)
     lsmdbm.export_dbm(old, new, backend="dbm.sqlite3", progress=progress)
     assert {1} == levels  # NORMAL
 

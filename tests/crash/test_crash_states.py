@@ -37,6 +37,7 @@ EVERYTHING = (
         "put",
     ),
     *("flush", "clear", "put", "batch", "reopen", "sync", "put", "begin anew", "put", "reopen", "delete"),
+    *("ingest", "put", "ingest", "reopen", "put", "ingest"),
 )
 
 
@@ -103,7 +104,7 @@ PAIR_STEPS = (
     "put",
     "batch",
 )
-API = ("put", "delete", "batch", "clear", "flush", "compact", "sync", "reopen", "begin anew")
+API = ("put", "delete", "batch", "clear", "flush", "compact", "sync", "reopen", "begin anew", "ingest")
 
 
 def test_every_call_of_every_short_workload_may_be_the_last(seed, budget):

@@ -39,13 +39,12 @@ CALLS = {
     name for kind in (File, Directory, Storage) for name in vars(kind) if not name.startswith("_")
 } - NEVER_FAIL
 NO_TRIAL = {  # function and call that no trial comes to
-    ("describe", "size"),  # for want of a manifest: repair() alone
-    ("describe", "pread"),
     ("_write", "unlink"),  # of a manifest over 64 MiB
     ("_read_dictionary", "pread"),  # the tables of a trial are too small to have one
 }
 APART = {"backup", "check", "destination", "removal", "repair", "salvage"}  # which no open database needs
 APART |= {"delegate", "worker"}  # there is no other process on a disk in memory: see unit/test_delegate.py
+APART |= {"loading"}  # which makes a new one
 SOURCES = sorted(
     path
     for layer in ("_engine", "_format")

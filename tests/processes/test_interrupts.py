@@ -15,6 +15,7 @@ import pytest
 
 import lsmdbm
 from lsmdbm._engine.store import Store
+from lsmdbm.bulk import TableWriter
 from support.budgets import Budget
 from support.child import Child
 from support.layers import TINY
@@ -33,6 +34,7 @@ OPTIONS = {**TINY, "compression": None}
 
 
 OLD = {b"%04d" % number: b"w" * 40 for number in range(12)}
+BUILT = {b"0001": b"built", b"0008": b"built", b"new": b"built"}
 
 
 def changed(change):
@@ -63,6 +65,7 @@ OPERATIONS = {
         *prefixes([(b"x", b"1"), (b"0002", b"2"), (b"0009", b"3")]),
     ),
     "clear": Operation(lambda db: db.clear(), lambda old: {}),
+    "ingest": Operation(lambda db: db.ingest([built_beside(db.path)]), changed(BUILT)),
     "flush": Operation(lambda db: db.flush()),
     "compact": Operation(lambda db: db.compact()),
     "sync": Operation(lambda db: db.sync()),
@@ -79,8 +82,18 @@ OPCODES = {"small": 64, "default": 300, "crash": 100_000, "long": 1_000_000}
 MOMENTS = {"small": 160, "default": 800, "crash": 20_000, "long": 200_000}
 
 
+def built_beside(path):
+    """A file to ingest, which is made once."""
+    file = os.path.join(os.path.dirname(path), "built")
+    if not os.path.exists(file):
+        with TableWriter(file) as writer:
+            writer.extend(BUILT)
+    return file
+
+
 def opened(path, durability="process"):
-    """A database with a table, a log and a memtable."""
+    """A database with a table, a log and a memtable, and a file beside it."""
+    built_beside(path)
     with lsmdbm.open(path, "c", **OPTIONS) as db:
         db.update((key, b"v" * 40) for key in OLD)
         db.flush()

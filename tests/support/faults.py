@@ -32,11 +32,12 @@ from lsmdbm._engine.recognition import is_ours
 from lsmdbm._format.records import HEADER_BYTES
 from lsmdbm.database import Database, open_on
 from support.crash_storage import SYNCS, CrashStorage
-from support.workload import KEYS, LEVELS, PATH, TINY, Point, Session, State
+from support.workload import KEYS, LEVELS, PATH, TINY, Point, Session, State, build
 
 SCENARIOS = ("fresh", "killed", "power lost", "other file", "locked", "read")
 OPERATIONS = ("put", "put", "batch", "delete", "put", "look", "take", "put", "add", "count", "sync", "put")
 OPERATIONS += ("flush", "put", "large", "get", "compact", "put", "wait", "clear", "put", "reopen", "put")
+OPERATIONS += ("ingest", "put")
 PROBE = b"probe"
 SMALL = {**TINY, "block_bytes": 256}
 
@@ -289,7 +290,7 @@ class Trial:
         if power:
             self.powerless = self.killed
 
-    def _write(self, what: str, work: Callable[[], object], change: Callable[[State], State]) -> None:
+    def _write(self, what: str, work: Callable[[], object], change: Callable[[State], State]) -> bool:
         was_failed = self.has_failed
         before = list(self.possible)
         after = [change(state) for state in before]
@@ -300,13 +301,15 @@ class Trial:
             self.has_written = True
             if self.level != "none":
                 self.promise(power=self.level == "full")
-        elif was_failed:
+            return True
+        if was_failed:
             self._ended(before)  # it was refused
         elif any(fault.errno == errno.ENOSPC and not fault.is_sticky for fault in self.faults):
             self._check_cut()
             self._look()
         else:
             self._look()
+        return False
 
     def _check_cut(self) -> None:
         """A full disk, once: what there was room for of a record is given back."""
@@ -335,6 +338,18 @@ class Trial:
             return {key: value for key, value in {**state, **changes}.items() if value is not None}
 
         self._write("batch", lambda: db._store.batch([*changes], [*changes.values()]), change)
+
+    def _ingest(self) -> None:
+        db = self._open_db
+        built: list[tuple[State, list[str]]] = []
+        if not self._attempt("build", lambda: built.append(self._build())):
+            return
+        ((changes, paths),) = built
+        if self._write("ingest", lambda: db.ingest(paths), lambda state: {**state, **changes}):
+            self.promise(power=True)
+
+    def _build(self) -> tuple[State, list[str]]:
+        return build(self.storage, self.rng, lambda: self.rng.randbytes(self.rng.choice((5, 90))))
 
     def _delete(self) -> None:
         db = self._open_db

@@ -24,10 +24,12 @@ Thread safety: none.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from lsmdbm._base.errors import NotFoundError
+from lsmdbm.bulk import TableWriter
 from lsmdbm.database import Database, open_on
 from support import crash_storage
 from support.crash_storage import UNLINKS, WRITES, CrashStorage, Image
@@ -49,7 +51,7 @@ TINY: dict[str, Any] = {
 }
 CHANGES = WRITES | UNLINKS | {"fdatasync", "fsync", "sync", "sync_parent"}
 OPERATIONS = {"put": 40, "delete": 10, "batch": 10, "clear": 1, "flush": 3, "compact": 1, "sync": 4}
-OPERATIONS |= {"look": 4, "wait": 3, "reopen": 3, "begin anew": 1}
+OPERATIONS |= {"look": 4, "wait": 3, "reopen": 3, "begin anew": 1, "ingest": 2}
 
 State = dict[bytes, bytes]
 
@@ -215,6 +217,12 @@ class Session:
             self._write(changes)
             db._store.batch(list(changes), list(changes.values()))
             self._wrote()
+        elif name == "ingest":
+            changes, paths = build(self.storage, rng, self._value)
+            self._write(changes)
+            db.ingest(paths)
+            self._has_written = True
+            self.history.promise(power=True)
         elif name == "clear":
             self.history.issue({})
             db.clear()
@@ -266,6 +274,20 @@ class Session:
         assert sorted(state, reverse=True) == list(reversed(db)), self.steps
         assert [state.get(key) for key in KEYS] == [db.get(key) for key in KEYS], self.steps
         assert db.stats().trouble is None, self.steps
+
+
+def build(storage: CrashStorage, rng: random.Random, value: Callable[[], bytes]) -> tuple[State, list[str]]:
+    """Build one or two tables beside the database; return what they hold, and their paths."""
+    changes: State = {}
+    paths = []
+    for _ in range(rng.choice((1, 1, 2))):
+        path = f"/built {rng.randrange(1 << 60)}"
+        entries = {key: value() for key in sorted(rng.sample(KEYS, rng.randint(1, 6)))}
+        with TableWriter.on(storage, path, block_bytes=64) as writer:
+            writer.extend(entries)
+        changes |= entries
+        paths.append(path)
+    return changes, paths
 
 
 def recover(point: Point, mode: str, rng: random.Random, odds: float = 1.0) -> Session:
