@@ -112,7 +112,9 @@ def soak(path, seed, counts, leak=lambda: None):
     assert {others} == found["registered"]
     assert max(found["files"]) < 80
     half = len(lows) // 2
-    early = lows[half // 2 : half]  # before, Structs of all the sizes that there are find their way into a cache
+    early = lows[
+        half // 2 : half
+    ]  # before, Structs of all the sizes that there are find their way into a cache
     assert min(lows[half:]) - min(early) < SLACK_BYTES
 
 

@@ -101,7 +101,11 @@ def failing(case, reach, wanted=lambda fault, site: True):
         reach.count()
         trial.run(fault)
         heard = trial.is_noticed or fault.kind in ("late", "short") or fault.errno in wal.DISK_FULL
-        assert heard or not trial.struck[0].operation.endswith("sync"), fault
+        site = trial.struck[0]
+        is_in_log = (
+            "close" in site.callers and site.module == "lsmdbm._engine.jobs"
+        )  # what a flush at close could not write
+        assert heard or is_in_log or not site.operation.endswith("sync"), fault
 
 
 def failing_syncs(case, reach):

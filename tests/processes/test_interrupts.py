@@ -265,7 +265,7 @@ def child(tmp_path_factory):
 
 @pytest.mark.parametrize("durability", DURABILITIES)
 def test_a_storm_of_sigint_does_no_harm(path, child, durability):
-    with Budget("T6", part=f"SIGINT, {durability}", share=0.125, unit="signals", **MOMENTS) as reach:
+    with Budget("T6", part=f"SIGINT, {durability}", share=0.25, unit="signals", **MOMENTS) as reach:
         for case in reach:
             count = min(1000, (reach.goal or 1000) - reach.reached)
             for what, number in child("run", "storms:storm", path, case, count, "signal", durability).items():
