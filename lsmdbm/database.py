@@ -11,8 +11,9 @@ Thread safety: a handle may be used from any thread.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast, overload
+from weakref import WeakValueDictionary
 
 from lsmdbm._base.chunk import MAX_KEY_BYTES, MAX_VALUE_BYTES, Chunks
 from lsmdbm._base.errors import ClosedError, NotFoundError, ReadOnlyError
@@ -21,14 +22,16 @@ from lsmdbm._engine import sharing
 from lsmdbm._engine.sharing import Lease
 from lsmdbm._engine.stats import Stats
 from lsmdbm._engine.store import Store
+from lsmdbm.batch import WriteBatch
 from lsmdbm.coercion import Data, key_bytes, lookup_bytes, pairs_of, parse_flag, value_bytes
-from lsmdbm.ranges import Flows, Range, RangeItems, RangeValues, narrowed, same_entries
+from lsmdbm.ranges import Flows
+from lsmdbm.snapshot import Snapshot
+from lsmdbm.source import SortedSource
 
 if TYPE_CHECKING:
     from lsmdbm._engine.check import Progress, Report
     from lsmdbm.text import Codec, Text
 
-K = TypeVar("K", bound=Data)
 T = TypeVar("T")
 
 UPDATE_ENTRIES, UPDATE_BYTES = 1000, 256 << 10  # what update() gathers into one record of the log
@@ -89,7 +92,7 @@ class _Closed:
 _CLOSED = cast(Store, _Closed())
 
 
-class Database(MutableMapping[bytes, bytes]):
+class Database(SortedSource, MutableMapping[bytes, bytes]):
     """A persistent, sorted mapping from bytes to bytes.  Made by `open()`.
 
     Iteration, `keys()`, `values()` and `items()` go in ascending byte order, over the state of the
@@ -97,7 +100,7 @@ class Database(MutableMapping[bytes, bytes]):
     """
 
     __module__ = "lsmdbm"
-    __slots__ = ("__weakref__", "_flows", "_is_read_only", "_lease", "_store", "path")
+    __slots__ = ("__weakref__", "_flows", "_is_read_only", "_lease", "_snapshots", "_store", "path")
 
     def __init__(self, path: str, lease: Lease, *, is_read_only: bool) -> None:
         self.path = path
@@ -105,12 +108,15 @@ class Database(MutableMapping[bytes, bytes]):
         self._store = cast(Store, lease.store)  # a Reader answers to all that is asked of a read-only handle
         self._is_read_only = is_read_only
         self._flows = Flows()
+        self._snapshots: WeakValueDictionary[int, Snapshot] = (
+            WeakValueDictionary()
+        )  # by id: they have no hash
 
     def __repr__(self) -> str:
         state = "closed" if self._store is _CLOSED else "read-only" if self._is_read_only else "open"
         return f"<lsmdbm.Database {self.path!r}, {state}>"
 
-    # -- single keys --------------------------------------------------------------------------------
+    # -- single keys: those of SortedSource, with a call less -----------------------------------------
 
     def __getitem__(self, key: Data) -> bytes:
         value = self._store.get(key if type(key) is bytes else lookup_bytes(key))
@@ -148,23 +154,6 @@ class Database(MutableMapping[bytes, bytes]):
         """Return the value of `key`, or the very object given as default."""
         value = self._store.get(key if type(key) is bytes else lookup_bytes(key))
         return default if value is None else value
-
-    def get_many(self, keys: Iterable[K]) -> dict[K, bytes]:
-        """Return the values of many keys, all of one moment, in the order of the keys.
-
-        Keys that are not there are left out.  Looks them up in sorted order, which reads each block once:
-        the quicker, the closer together the keys are.  Takes memory for all keys and values.
-
-        >>> import lsmdbm
-        >>> with lsmdbm.open("colours", "n") as db:
-        ...     db.update({"apple": "red", "banana": "yellow"})
-        ...     db.get_many(["banana", "cherry", "apple"])
-        {'banana': b'yellow', 'apple': b'red'}
-        """
-        get_many = self._store.get_many
-        named = {key: lookup_bytes(key) for key in keys}
-        found = get_many(list(named.values()))
-        return {key: found[raw] for key, raw in named.items() if raw in found}
 
     def setdefault(self, key: Data, default: Data = b"") -> bytes:
         """Return the value of `key`, which becomes `default` if there is none.  One atomic step."""
@@ -220,6 +209,16 @@ class Database(MutableMapping[bytes, bytes]):
             finally:
                 store.batch([*batch], [*batch.values()])
 
+    def batch(self) -> WriteBatch:
+        """Return a batch: what is put into it in a `with` block is written when that ends, all or nothing.
+
+        Raises:
+            ReadOnlyError: the handle is read only.
+        """
+        self._writable()
+        self._check_open()
+        return WriteBatch(self)
+
     def clear(self) -> None:
         """Delete everything, at constant cost; the space is given back by and by."""
         self._writable().clear()
@@ -234,22 +233,6 @@ class Database(MutableMapping[bytes, bytes]):
         """
         return self._store.length()
 
-    def __bool__(self) -> bool:
-        return self._store.first(None, None, keys_only=True) is not None
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self.range())
-
-    def __reversed__(self) -> Iterator[bytes]:
-        return reversed(self.range())
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        return same_entries(self, other) if isinstance(other, Mapping) else NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]
-
     def keys(self) -> list[bytes]:  # type: ignore[override]
         """Return all keys as a sorted list: the dbm contract.  `iterkeys()` does not build it."""
         return list(iter(self.range()))  # list() of the range would count it first, in a pass of its own
@@ -257,35 +240,6 @@ class Database(MutableMapping[bytes, bytes]):
     def iterkeys(self) -> Iterator[bytes]:
         """Iterate over the keys, without their values."""
         return iter(self.range())
-
-    def values(self) -> RangeValues[bytes]:
-        """Return the values, in key order, as a sized view."""
-        self._check_open()
-        return self.range().values()
-
-    def items(self) -> RangeItems[bytes, bytes]:
-        """Return the pairs of key and value, in key order, as a sized view."""
-        self._check_open()
-        return self.range().items()
-
-    def range(
-        self,
-        start: Data | None = None,
-        stop: Data | None = None,
-        *,
-        prefix: Data | None = None,
-        reverse: bool = False,
-    ) -> Range:
-        """Return the entries with `start <= key < stop` and, if given, that prefix, as a lazy mapping.
-
-        >>> with open("letters", "n") as db:
-        ...     db.update((letter, letter.upper()) for letter in "abcde")
-        ...     list(db.range("b", "d")), list(db.range(reverse=True))[:2]
-        ([b'b', b'c'], [b'e', b'd'])
-        """
-        self._check_open()
-        low, high = narrowed(None, None, start, stop, prefix)
-        return Range(self, low, high, bool(reverse))
 
     @overload
     def text(self, codec: None = None) -> Text[bytes]: ...
@@ -321,24 +275,6 @@ class Database(MutableMapping[bytes, bytes]):
 
         self._check_open()
         return Text(self, text_coding(codec))
-
-    # -- dbm ----------------------------------------------------------------------------------------
-
-    def firstkey(self) -> bytes | None:
-        """Return the smallest key, None if there is none."""
-        return _key(self._store.first(None, None, keys_only=True))
-
-    def lastkey(self) -> bytes | None:
-        """Return the largest key, None if there is none."""
-        return _key(self._store.first(None, None, reverse=True, keys_only=True))
-
-    def nextkey(self, key: Data) -> bytes | None:
-        """Return the smallest key above `key`, which need not exist; None if there is none."""
-        return _key(self._store.first(lookup_bytes(key) + b"\0", None, keys_only=True))
-
-    def prevkey(self, key: Data) -> bytes | None:
-        """Return the largest key below `key`, which need not exist; None if there is none."""
-        return _key(self._store.first(None, lookup_bytes(key), reverse=True, keys_only=True))
 
     # -- care ---------------------------------------------------------------------------------------
 
@@ -412,6 +348,19 @@ class Database(MutableMapping[bytes, bytes]):
         view = self._store.pin()
         backup(self._lease.storage, view, self._store.manifest, path)
 
+    def snapshot(self) -> Snapshot:
+        """Return all entries of this moment, as a mapping that nothing changes any more.  Copies nothing.
+
+        A snapshot of a read-only handle stays at its moment through every `refresh()`.  Close it when it has
+        served: it keeps what it reads on disk and in memory.
+        """
+        snapshot = Snapshot(self, self._store.snapshot())
+        self._snapshots[id(snapshot)] = snapshot
+        if self._store is _CLOSED:  # another thread was faster
+            snapshot._end()
+            raise ClosedError
+        return snapshot
+
     def refresh(self) -> None:
         """Move a read-only handle to the newest state that a writer in another process has left on disk.
 
@@ -430,7 +379,9 @@ class Database(MutableMapping[bytes, bytes]):
         return self._store.stats()
 
     def close(self) -> None:
-        """Close the handle; its iterators too.  Twice is fine, and goes on where the first was interrupted.
+        """Close the handle, its iterators and its snapshots.
+
+        Twice is fine, and goes on where the first was interrupted.
 
         Durability: unless durability is `"none"`, everything written survives power loss on return.
 
@@ -439,6 +390,8 @@ class Database(MutableMapping[bytes, bytes]):
         """
         self._store = _CLOSED
         self._flows.stop()
+        for snapshot in list(self._snapshots.values()):
+            snapshot._end()
         self._lease.release()
 
     def __enter__(self) -> Database:
@@ -466,6 +419,9 @@ class Database(MutableMapping[bytes, bytes]):
     def _get(self, key: bytes) -> bytes | None:
         return self._store.get(key)
 
+    def _get_many(self, keys: list[bytes]) -> dict[bytes, bytes]:
+        return self._store.get_many(keys)
+
     def _chunks(self, start: bytes | None, stop: bytes | None, *, reverse: bool, keys_only: bool) -> Chunks:
         return self._store.chunks(start, stop, reverse=reverse, keys_only=keys_only)
 
@@ -486,7 +442,3 @@ class Database(MutableMapping[bytes, bytes]):
             self._check_open()
             raise ReadOnlyError
         return self._store
-
-
-def _key(found: tuple[bytes, bytes] | None) -> bytes | None:
-    return None if found is None else found[0]

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
@@ -38,6 +39,7 @@ from lsmdbm._engine.group import Group
 from lsmdbm._engine.install import synced
 from lsmdbm._engine.jobs import Workshop
 from lsmdbm._engine.merge import visible
+from lsmdbm._engine.moment import Moment, still_open
 from lsmdbm._engine.names import Counter
 from lsmdbm._engine.plan import Limits
 from lsmdbm._engine.recovery import Recovered
@@ -90,6 +92,7 @@ class Store:
         self._is_closed = False
         self._is_released = False
         self._dead = DeadRanges()  # rule 5
+        self._snapshots: weakref.WeakSet[Moment] = weakref.WeakSet()
         self._ready = False  # rule 1
         self._quantum = min(QUANTUM, max(1, options.memtable_bytes // TURNS))
         self._room = self._quantum  # bytes of log until the next turn
@@ -132,6 +135,22 @@ class Store:
         with self._exclusive():
             self._prepare_read()
             return self._tree.pin()
+
+    def snapshot(self) -> Moment:
+        """Return the moment of now, to be kept.  O(1), but for folding small memtables."""
+        with self._exclusive():
+            self._prepare_read()
+            moment = Moment(self._tree.pin(), self._give_back)
+            self._snapshots.add(moment)
+            return moment
+
+    def _give_back(self) -> None:
+        """Unlink the tables that a snapshot was the last to need."""
+        if self._owned():
+            return  # a handler inside a write; the next install does it
+        with self._lock:
+            if not self._is_closed and self._failed() is None:
+                self._tables.collect()
 
     def chunks(
         self, start: bytes | None, stop: bytes | None, *, reverse: bool = False, keys_only: bool = False
@@ -192,7 +211,7 @@ class Store:
         """Return the figures of this moment."""
         with self._exclusive():
             self._check_open()
-            return self._tree.stats(self._failed())
+            return self._tree.stats(self._failed(), still_open(self._snapshots))
 
     # -- writing ------------------------------------------------------------------------------------
 
@@ -601,6 +620,8 @@ class Store:
             self._syncer.stop()
         self._tree.background.end()
         self._tree.let_go(*self._why_closed)
+        for moment in list(self._snapshots):
+            moment.close(*self._why_closed)
         self._wal.close()
         self._tables.close()
         self._directory.close()

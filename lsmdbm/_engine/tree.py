@@ -275,9 +275,9 @@ class Tree:
             except error:
                 pass  # the next opening collects it
 
-    def stats(self, failure: BaseException | None) -> Stats:
+    def stats(self, failure: BaseException | None, snapshots: int) -> Stats:
         """Return the figures of this moment."""
         self._totals.written_bytes = self._wal.written_bytes
         self._totals.delegated = self.background.delegated
         trouble = failure or self.background.trouble
-        return gather(self.view, self._wal.log_count(), self._totals, trouble)
+        return gather(self.view, self._wal.log_count(), self._totals, trouble, snapshots)

@@ -152,11 +152,11 @@ def encode_chunk(
     positions = encode_positions(deleted)
     live = [value for value in values if value is not None] if deleted else values
     value_column = encode_column(live) if live else b""  # type: ignore[arg-type]  # no None is left
+    size = _CHUNK_PAYLOAD.size + len(key_column) + len(positions) + len(value_column)
+    if size > MAX_PAYLOAD_BYTES:
+        raise ValueError(f"batch of {size} bytes: the limit is {MAX_PAYLOAD_BYTES}")
     sizes = _CHUNK_PAYLOAD.pack(CHUNK, len(key_column), len(positions))
-    payload = sizes + key_column + positions + value_column
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        raise ValueError(f"batch of {len(payload)} bytes: the limit is {MAX_PAYLOAD_BYTES}")
-    return _encode(seed, seq, len(keys), durable, payload)
+    return _encode(seed, seq, len(keys), durable, sizes + key_column + positions + value_column)
 
 
 def encode_clear(seed: int, seq: int, durable: int) -> bytes:

@@ -10,10 +10,11 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     "lsmdbm._base.": "errors ending options chunk process storage lru",
     "lsmdbm._format.": "coding columns records manifest bloom envelope block dictionaries footer table_writer"
     " messages table_reader salvage",
-    "lsmdbm._engine.": "names memtable merge version tables view count dead stats install wal plan leveled"
-    " tiered fifo picker samples jobs delegate background recovery tree reader syncer group store worker"
-    " sharing recognition check removal destination backup repair",
-    "lsmdbm.": "coercion ranges decoded text database shelve registration migration maintenance",
+    "lsmdbm._engine.": "names memtable merge version tables view count dead moment stats install wal plan"
+    " leveled tiered fifo picker samples jobs delegate background recovery tree reader syncer group store"
+    " worker sharing recognition check removal destination backup repair",
+    "lsmdbm.": "coercion ranges source snapshot batch decoded text database shelve registration"
+    " migration maintenance",
 }
 ORDER = [layer + name for layer, names in LAYERS.items() for name in names.split()]
 RANK = {name: rank for rank, name in enumerate([*ORDER, "lsmdbm"])}

@@ -44,6 +44,17 @@ def prefixes(pairs):
     return [changed(dict(pairs[:count])) for count in range(len(pairs) + 1)]
 
 
+def write_together(db):
+    with db.batch() as batch:
+        batch["0001"], batch["x"] = "1", "2"
+        del batch["0005"]
+
+
+def read_twice(db):
+    with db.snapshot() as snapshot:
+        return len(snapshot), [*snapshot.items()], snapshot.get("0007")
+
+
 class Operation:
     """A call, and what it may leave besides the content before it."""
 
@@ -62,6 +73,7 @@ OPERATIONS = {
         lambda db: db.update([("x", "1"), ("0002", "2"), ("0009", "3")]),
         *prefixes([(b"x", b"1"), (b"0002", b"2"), (b"0009", b"3")]),
     ),
+    "batch": Operation(write_together, changed({b"0001": b"1", b"x": b"2", b"0005": None})),
     "clear": Operation(lambda db: db.clear(), lambda old: {}),
     "flush": Operation(lambda db: db.flush()),
     "compact": Operation(lambda db: db.compact()),
@@ -69,6 +81,7 @@ OPERATIONS = {
     "items": Operation(lambda db: list(db.items())),
     "values of a range": Operation(lambda db: list(db.range("0003", "0008").values())),
     "keys backwards": Operation(lambda db: list(reversed(db))),
+    "snapshot": Operation(read_twice),
     "count": Operation(len),
     "get": Operation(lambda db: db.get("0007")),
     "stats": Operation(lambda db: db.stats()),

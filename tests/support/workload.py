@@ -213,7 +213,12 @@ class Session:
         elif name == "batch":
             changes = {key: rng.choice((None, self._value())) for key in rng.sample(KEYS, rng.randint(1, 6))}
             self._write(changes)
-            db._store.batch(list(changes), list(changes.values()))
+            with db.batch() as batch:
+                for key, value in changes.items():
+                    if value is None:
+                        del batch[key]
+                    else:
+                        batch[key] = value
             self._wrote()
         elif name == "clear":
             self.history.issue({})
