@@ -10,6 +10,7 @@ Thread safety: a handle may be used from any thread.
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast, overload
@@ -23,8 +24,8 @@ from lsmdbm._engine.sharing import Lease
 from lsmdbm._engine.stats import Stats
 from lsmdbm._engine.store import Store
 from lsmdbm.batch import WriteBatch
-from lsmdbm.coercion import Data, key_bytes, lookup_bytes, pairs_of, parse_flag, value_bytes
-from lsmdbm.ranges import Flows
+from lsmdbm.coercion import Data, key_bytes, lookup_bytes, number_of, pairs_of, parse_flag, value_bytes
+from lsmdbm.ranges import Flows, narrowed
 from lsmdbm.snapshot import Snapshot
 from lsmdbm.source import SortedSource
 
@@ -186,6 +187,24 @@ class Database(SortedSource, MutableMapping[bytes, bytes]):
             raise KeyError("popitem(): database is empty")
         return found
 
+    def increment(self, key: Data, delta: int = 1) -> int:
+        """Add to the number that is stored under `key`, 0 if there is none; return the sum.  One atomic step.
+
+        A number is stored as decimal ASCII text, such as `b"-12"`, which every client of dbm can read.
+
+        Raises:
+            TypeError: `delta` is no integer.
+            ValueError: the value is no integer in that form; nothing is written.
+
+        >>> import lsmdbm
+        >>> with lsmdbm.open("visits", "n") as db:
+        ...     db.increment("front page"), db.increment("front page", 10), db["front page"]
+        (1, 11, b'11')
+        """
+        change = self._writable().change
+        step = operator.index(delta)
+        return int(change(key_bytes(key), lambda value: b"%d" % (number_of(value) + step)))
+
     # -- many at once -------------------------------------------------------------------------------
 
     def update(self, other: Any = (), /, **more: Data) -> None:
@@ -275,6 +294,30 @@ class Database(SortedSource, MutableMapping[bytes, bytes]):
 
         self._check_open()
         return Text(self, text_coding(codec))
+
+    def approximate_size(
+        self, start: Data | None = None, stop: Data | None = None, *, prefix: Data | None = None
+    ) -> int:
+        """Return about how many bytes the entries with `start <= key < stop` and that prefix take on disk.
+
+        Counts tables, compressed as they are, and in them what is deleted or replaced but not compacted away
+        yet; not what is only in memory and in the log.  Right to one block of a table, some 4 KiB before
+        compression, at each bound, for each level.  Without bounds it is the size of all tables.
+
+        Cost: a look at the index of the tables that the bounds go through; no block is read.
+
+        >>> import lsmdbm
+        >>> with lsmdbm.open("sizes", "n") as db:
+        ...     db.update((f"{number:05}", "value") for number in range(10_000))
+        ...     db.flush()
+        ...     0 < db.approximate_size("05000") < db.approximate_size() == db.stats().file_bytes
+        True
+        """
+        view = self._store.view
+        low, high = narrowed(None, None, start, stop, prefix)
+        if low is not None and high is not None and low >= high:
+            return 0
+        return view.stored_bytes(low, high)
 
     # -- care ---------------------------------------------------------------------------------------
 

@@ -238,6 +238,19 @@ class Store:
         self._settle(seq)
         return found
 
+    def change(self, key: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
+        """Set a key to what a function makes of its value, None if it has none; return that.
+
+        If the function raises, nothing is written.
+        """
+        with self._exclusive():
+            self._prepare_read()
+            value = change(self._tree.view.get(key))
+            self._put(key, value)
+            seq = self._wal.seq
+        self._settle(seq)
+        return value
+
     def take(self, key: bytes) -> bytes | None:
         """Delete a key and return its value; None, and nothing is written, if it is not there."""
         with self._exclusive():

@@ -173,6 +173,20 @@ class View:
         for meta in metas:
             yield from self._reader(meta).chunks(start, stop, reverse=reverse, keys_only=keys_only)
 
+    def stored_bytes(self, start: bytes | None, stop: bytes | None) -> int:
+        """Return about how many bytes on disk the tables have for `start <= key < stop`.
+
+        Reads no blocks: of a table that a bound goes through, the index says how large a part is meant.
+        """
+        total = 0
+        for number in range(len(self.version.levels)):
+            for meta in self.version.within(number, start, stop):
+                is_inside = (start is None or start <= meta.smallest) and (
+                    stop is None or meta.largest < stop
+                )
+                total += meta.file_bytes if is_inside else self._reader(meta).stored_bytes(start, stop)
+        return total
+
     def check_tables(self) -> None:
         """Read every table whole.
 

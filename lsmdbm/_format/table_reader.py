@@ -180,6 +180,21 @@ class TableReader:
         """Return the separator of each block: its keys are not above it, and above the one before."""
         return self._separators
 
+    def stored_bytes(self, start: bytes | None, stop: bytes | None) -> int:
+        """Return how many bytes of the file the blocks take that may hold a key with `start <= key < stop`.
+
+        With the share of filter and index that goes with them.  O(log n), from memory.
+        """
+        first = 0 if start is None else bisect_left(self._separators, start)
+        last = self.block_count - 1
+        if stop is not None:
+            last = min(last, bisect_left(self._separators, stop))
+        if first > last:
+            return 0
+        begin, end = self.handle(0).offset, self.handle(self.block_count - 1).end
+        part = self.handle(last).end - self.handle(first).offset
+        return self.meta.file_bytes * part // (end - begin)
+
     def get(self, key: bytes, *, is_probable: bool = False) -> bytes | None | Missing:
         """Return the value of `key`, None if it is deleted here, MISSING if it is not here.
 

@@ -70,6 +70,7 @@ READS = {
     "eq": lambda db: db == {},
     "get_many": lambda db: db.get_many(["a"]),
     "first": lambda db: db.first(),
+    "approximate_size": lambda db: db.approximate_size("a"),
     "last": lambda db: db.last(),
     "snapshot": lambda db: db.snapshot().close(),
     "stats": lambda db: db.stats(),
@@ -89,6 +90,7 @@ WRITES = {
     "update": lambda db: db.update(a="2"),
     "update with nothing": lambda db: db.update(),
     "batch": lambda db: db.batch(),
+    "increment": lambda db: db.increment("a"),
     "clear": lambda db: db.clear(),
     "flush": lambda db: db.flush(),
     "compact": lambda db: db.compact(),
@@ -114,6 +116,7 @@ WITH_KEY = {
     "getitem of a snapshot": lambda db, key: held(db.snapshot(), lambda moment: moment[key]),
     "get of a snapshot": lambda db, key: held(db.snapshot(), lambda moment: moment.get(key)),
     "contains of a snapshot": lambda db, key: held(db.snapshot(), lambda moment: key in moment),
+    "increment": lambda db, key: db.increment(key),
     "put into a batch": lambda db, key: held(db.batch(), lambda batch: batch.put(key, "1")),
     "delete in a batch": lambda db, key: held(db.batch(), lambda batch: batch.delete(key)),
 }

@@ -69,6 +69,7 @@ OPERATIONS = {
     "setdefault": Operation(lambda db: db.setdefault("new", "new"), changed({b"new": b"new"})),
     "pop": Operation(lambda db: db.pop("0007"), changed({b"0007": None})),
     "popitem": Operation(lambda db: db.popitem(), changed({b"0000": None})),
+    "increment": Operation(lambda db: db.increment("new", 5), changed({b"new": b"5"})),
     "update": Operation(
         lambda db: db.update([("x", "1"), ("0002", "2"), ("0009", "3")]),
         *prefixes([(b"x", b"1"), (b"0002", b"2"), (b"0009", b"3")]),
