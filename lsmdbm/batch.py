@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from typing import Any, NoReturn, Protocol
 
+from lsmdbm._base.intervals import Intervals, holds, interval, united
 from lsmdbm.coercion import Data, key_bytes, pairs_of, value_bytes
+from lsmdbm.ranges import narrowed
 
 NEW, OPEN, OVER = "new", "open", "over"
 WHY_NOT = {
@@ -32,7 +34,7 @@ class WriteBatch:
     """Changes that are made together: all of them when the block is left, or none.  Made by `batch()`.
 
     What is in it shows in no read until then.  A deletion of a key that is not there is none, and no error.
-    `len()` is the number of keys it will set or delete.
+    `len()` is the number of keys it will set or delete, and of ranges it will delete.
 
     Memory: all keys and values are held until the block is left, and once more while they are written.  A
     batch may be larger than `memtable_bytes`, but not than 2 GiB.  To write more than fits, or without need
@@ -52,18 +54,19 @@ class WriteBatch:
     """
 
     __module__ = "lsmdbm"
-    __slots__ = ("_changes", "_database", "_state")
+    __slots__ = ("_changes", "_database", "_ranges", "_state")
 
     def __init__(self, database: _Target) -> None:
         self._database = database
         self._changes: dict[bytes, bytes | None] = {}
+        self._ranges: Intervals = ()  # to be deleted before anything is changed
         self._state = NEW
 
     def __repr__(self) -> str:
         return f"<lsmdbm.WriteBatch for {self._database!r}, {self._state}, {len(self)} changes>"
 
     def __len__(self) -> int:
-        return len(self._changes)
+        return len(self._changes) + len(self._ranges)
 
     def __setitem__(self, key: Data, value: Data) -> None:
         self.put(key, value)
@@ -86,6 +89,21 @@ class WriteBatch:
         self._check(OPEN)
         self._changes[key_bytes(key)] = None
 
+    def delete_range(
+        self, start: Data | None = None, stop: Data | None = None, *, prefix: Data | None = None
+    ) -> None:
+        """Delete every key with `start <= key < stop` and, if given, that prefix.
+
+        What this batch has put there so far goes, too; what it puts there from now on stays.  Costs a look
+        at each key of the batch, however much there is in the database.
+        """
+        self._check(OPEN)
+        ranges = interval(*narrowed(None, None, start, stop, prefix))
+        gone = [key for key in self._changes if holds(ranges, key)]
+        for key in gone:
+            del self._changes[key]
+        self._ranges = united(self._ranges, ranges)
+
     def update(self, other: Any = (), /, **more: Data) -> None:
         """Set many keys, from a mapping, an iterable of pairs, or keywords.
 
@@ -99,7 +117,7 @@ class WriteBatch:
     def discard(self) -> None:
         """Forget all changes so far: what the block does next begins a new batch."""
         self._check(OPEN)
-        self._changes = {}
+        self._changes, self._ranges = {}, ()
 
     def _check(self, needed: str) -> None:
         if self._state != needed:
@@ -111,10 +129,11 @@ class WriteBatch:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        changes, self._changes = self._changes, {}
+        changes, ranges = self._changes, self._ranges
+        self._changes, self._ranges = {}, ()
         self._state = OVER
         if kind is None:
-            self._database._writable().batch([*changes], [*changes.values()])
+            self._database._writable().batch([*changes], [*changes.values()], ranges)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a batch of a database handle cannot be pickled")

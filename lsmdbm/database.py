@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 
 from lsmdbm._base.chunk import MAX_KEY_BYTES, MAX_VALUE_BYTES, Chunks
 from lsmdbm._base.errors import ClosedError, NotFoundError, ReadOnlyError
+from lsmdbm._base.intervals import interval
 from lsmdbm._base.storage import OsStorage, Storage, path_text
 from lsmdbm._engine import sharing
 from lsmdbm._engine.sharing import Lease
@@ -237,6 +238,28 @@ class Database(SortedSource, MutableMapping[bytes, bytes]):
         self._writable()
         self._check_open()
         return WriteBatch(self)
+
+    def delete_range(
+        self, start: Data | None = None, stop: Data | None = None, *, prefix: Data | None = None
+    ) -> None:
+        """Delete every key with `start <= key < stop` and, if given, that prefix: in one atomic step.
+
+        Costs one record of the log, however much it deletes, and reads nothing.  The next flush gives back
+        the tables that hold nothing else, compactions the space in others.
+
+        Durability: as for a single write.
+
+        >>> import lsmdbm
+        >>> with lsmdbm.open("sessions", "n") as db:
+        ...     db.update({"ann:1": "a", "ann:2": "b", "bob:1": "c", "cay:1": "d"})
+        ...     db.delete_range(prefix="ann:")
+        ...     db.delete_range("c")
+        ...     [*db]
+        [b'bob:1']
+        """
+        self._writable()
+        self._check_open()
+        self._delete_range(*narrowed(None, None, start, stop, prefix))
 
     def clear(self) -> None:
         """Delete everything, at constant cost; the space is given back by and by."""
@@ -479,6 +502,13 @@ class Database(SortedSource, MutableMapping[bytes, bytes]):
     def _check_open(self) -> None:
         if self._store is _CLOSED:
             raise ClosedError
+
+    def _delete_range(self, start: bytes | None, stop: bytes | None) -> None:
+        store = self._writable()
+        if start is None and stop is None:
+            store.clear()
+        else:
+            store.batch((), (), interval(start, stop))
 
     def _writable(self) -> Store:
         if self._is_read_only:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from lsmdbm._base.chunk import Chunks
+from lsmdbm._base.errors import ReadOnlyError
 from lsmdbm._engine.moment import Moment
 from lsmdbm.ranges import Flows
 from lsmdbm.source import SortedSource
@@ -89,3 +90,7 @@ class Snapshot(SortedSource):
 
     def _check_open(self) -> None:
         self._moment.check_open()
+
+    def _delete_range(self, start: bytes | None, stop: bytes | None) -> None:
+        self._check_open()
+        raise ReadOnlyError("A snapshot is for reading only")

@@ -52,6 +52,9 @@ class SortedSource(SortedMapping[bytes, bytes]):
     @abstractmethod
     def _check_open(self) -> None: ...
 
+    @abstractmethod
+    def _delete_range(self, start: bytes | None, stop: bytes | None) -> None: ...
+
     # -- single keys --------------------------------------------------------------------------------
 
     def __getitem__(self, key: Data) -> bytes:

@@ -71,7 +71,7 @@ class Reader:
                 return
             recovered = self._settled()
             version = self._tables.track(recovered.version)
-            sealed = (recovered.memtable,) if recovered.memtable.entries else ()
+            sealed = () if recovered.memtable.is_empty else (recovered.memtable,)
             self._log_files = len(recovered.logs)
             self.manifest = recovered.manifest
             active = Memtable(recovered.next_seq)

@@ -105,7 +105,7 @@ def gather(
     view: View, log_files: int, totals: Totals, trouble: BaseException | None, snapshots: int
 ) -> Stats:
     """Return the figures of a view and of what its store has counted."""
-    memtables = [memtable for memtable in (view.active, *view.sealed) if memtable.entries]
+    memtables = [memtable for memtable in (view.active, *view.sealed) if not memtable.is_empty]
     blocks, counters = view.tables.blocks, view.tables.counters
     asked = blocks.hits + blocks.misses
     return Stats(

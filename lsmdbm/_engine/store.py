@@ -30,6 +30,7 @@ from contextlib import AbstractContextManager, contextmanager
 from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.ending import EndingLock, Lock
 from lsmdbm._base.errors import ClosedError, FailedError, error
+from lsmdbm._base.intervals import Intervals
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File, Storage
 from lsmdbm._engine.background import Job
@@ -55,6 +56,8 @@ from lsmdbm._format.manifest import Manifest
 QUANTUM = 16 << 10  # bytes of log between two turns of background work, at most,
 TURNS = 16  # and at least so many turns a memtable
 ENTRY_CHARGE = 32  # what an entry of a batch counts beyond its bytes: a put pays as much for its record
+RANGE_CHARGE, RANGE_FACTOR = 4096, 8  # what a range deletion counts, beyond so many times its record: each
+# may become a hole of many tables, and a manifest names all of them
 SMALL_DEBT_BYTES = 1 << 20  # compactions up to this size are done when the first write of an opening had to
 # flush: a program that opens the database anew for every write never pays by the byte
 SLICE_BYTES = 1 << 20  # flush() and compact() let other threads in after this much work
@@ -273,23 +276,34 @@ class Store:
         self._settle(seq)
         return found
 
-    def batch(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
-        """Set many keys, all or nothing; None deletes.  The keys are unique, in any order."""
-        if not keys:
+    def batch(self, keys: Sequence[bytes], values: Sequence[bytes | None], ranges: Intervals = ()) -> None:
+        """Delete what is in some ranges, then set many keys, all or nothing; None deletes.
+
+        The keys are unique, in any order.  What is in the ranges costs the same, however much it is.
+        """
+        if not keys and not ranges:
             return
         with self._exclusive():
             self._prepare_write()
             self._dead.revive_all(keys)
             self._ready = False
-            length = self._wal.batch(keys, values)
+            wal = self._wal
+            length = wal.ranges(ranges, keys, values) if ranges else wal.batch(keys, values)
+            self._apply(keys, values, ranges)
+            wal.advance(length, len(keys) + len(ranges))
+            self._ready = True
+            charge = RANGE_FACTOR * length + RANGE_CHARGE * len(ranges) if ranges else length
+            self._account(charge + ENTRY_CHARGE * len(keys))
+            seq = self._wal.seq
+        self._settle(seq)
+
+    def _apply(self, keys: Sequence[bytes], values: Sequence[bytes | None], ranges: Intervals) -> None:
+        if ranges:
+            self._tree.void(ranges, keys, values)
+        else:
             active = self._tree.view.active
             active.deletes = active.deletes or None in values
             active.update(keys, values)
-            self._wal.advance(length, len(keys))
-            self._ready = True
-            self._account(length + ENTRY_CHARGE * len(keys))
-            seq = self._wal.seq
-        self._settle(seq)
 
     def clear(self) -> None:
         """Delete everything, at constant cost."""
@@ -396,9 +410,7 @@ class Store:
             change = records.decode_change(record)
             if change.clears:
                 self._tree.forget_everything()
-            active = self._tree.view.active
-            active.deletes = active.deletes or None in change.values
-            active.update(change.keys, change.values)
+            self._apply(change.keys, change.values, change.ranges)
             self._wal.advance(record.end - record.offset, record.count)
 
     def collect_garbage(self) -> None:

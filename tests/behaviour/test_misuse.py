@@ -91,6 +91,8 @@ WRITES = {
     "update with nothing": lambda db: db.update(),
     "batch": lambda db: db.batch(),
     "increment": lambda db: db.increment("a"),
+    "delete_range": lambda db: db.delete_range("a", "b"),
+    "delete of a range": lambda db: db.range("a").delete(),
     "clear": lambda db: db.clear(),
     "flush": lambda db: db.flush(),
     "compact": lambda db: db.compact(),

@@ -244,6 +244,25 @@ class DatabaseAndModel(RuleBasedStateMachine):
         assert self.model.get(key) == self.any_handle.setdefault(key, value)
 
     @writable
+    @rule(start=bounds, stop=bounds, way=st.sampled_from(["database", "range", "batch"]), key=keys)
+    def delete_range(self, start, stop, way, key):
+        db = self.any_handle
+        self.model.delete_range(start, stop)
+        if way == "database":
+            db.delete_range(start, stop)
+        elif way == "range":
+            db.range(start, stop).delete()
+        else:
+            with db.batch() as batch:
+                batch[key] = b"gone if it is in the range"
+                if start is not None or stop is not None:
+                    batch.delete_range(start, stop)
+                else:
+                    batch.delete_range()
+                batch[key] = b"later"
+            self.model.put(key, b"later")
+
+    @writable
     @rule()
     def clear(self):
         self.any_handle.clear()

@@ -50,6 +50,12 @@ def write_together(db):
         del batch["0005"]
 
 
+def delete_and_write_together(db):
+    with db.batch() as batch:
+        batch.delete_range("0002", "0006")
+        batch["0003"] = "again"
+
+
 def read_twice(db):
     with db.snapshot() as snapshot:
         return len(snapshot), [*snapshot.items()], snapshot.get("0007")
@@ -75,6 +81,13 @@ OPERATIONS = {
         *prefixes([(b"x", b"1"), (b"0002", b"2"), (b"0009", b"3")]),
     ),
     "batch": Operation(write_together, changed({b"0001": b"1", b"x": b"2", b"0005": None})),
+    "delete range": Operation(
+        lambda db: db.delete_range("0002", "0006"),
+        changed({b"%04d" % number: None for number in range(2, 6)}),
+    ),
+    "batch with a range": Operation(
+        delete_and_write_together, changed({b"0002": None, b"0003": b"again", b"0004": None, b"0005": None})
+    ),
     "clear": Operation(lambda db: db.clear(), lambda old: {}),
     "flush": Operation(lambda db: db.flush()),
     "compact": Operation(lambda db: db.compact()),

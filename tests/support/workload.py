@@ -24,6 +24,7 @@ Thread safety: none.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -48,7 +49,16 @@ TINY: dict[str, Any] = {
     "compression": None,
 }
 CHANGES = WRITES | UNLINKS | {"fdatasync", "fsync", "sync", "sync_parent"}
-OPERATIONS = {"put": 40, "delete": 10, "batch": 10, "clear": 1, "flush": 3, "compact": 1, "sync": 4}
+OPERATIONS = {
+    "put": 40,
+    "delete": 10,
+    "batch": 10,
+    "clear": 1,
+    "delete range": 5,
+    "flush": 3,
+    "compact": 1,
+    "sync": 4,
+}
 OPERATIONS |= {"look": 4, "wait": 3, "reopen": 3, "begin anew": 1}
 
 State = dict[bytes, bytes]
@@ -211,14 +221,23 @@ class Session:
                 del db[key]
                 self._wrote()
         elif name == "batch":
+            ranges = [rng.sample(KEYS, 2)] if rng.random() < 0.3 else []
             changes = {key: rng.choice((None, self._value())) for key in rng.sample(KEYS, rng.randint(1, 6))}
-            self._write(changes)
+            self._write({**self._deleted(*ranges), **changes})
             with db.batch() as batch:
+                for start, stop in ranges:
+                    batch.delete_range(start, stop)
                 for key, value in changes.items():
                     if value is None:
                         del batch[key]
                     else:
                         batch[key] = value
+            self._wrote()
+        elif name == "delete range":
+            start, stop = sorted(rng.sample(KEYS, 2)) if rng.random() < 0.2 else (rng.choice(KEYS), None)
+            stop = stop or KEYS[min(len(KEYS) - 1, KEYS.index(start) + rng.randrange(5))]
+            self._write(self._deleted((start, stop)))
+            db.delete_range(start, stop)
             self._wrote()
         elif name == "clear":
             self.history.issue({})
@@ -250,6 +269,9 @@ class Session:
     def _write(self, changes: dict[bytes, bytes | None]) -> None:
         state = {**self.state, **changes}
         self.history.issue({key: value for key, value in state.items() if value is not None})
+
+    def _deleted(self, *ranges: Sequence[bytes]) -> dict[bytes, bytes | None]:
+        return {key: None for key in self.state for start, stop in ranges if start <= key < stop}
 
     def _wrote(self) -> None:
         self._has_written = True
