@@ -6,10 +6,11 @@
         db["apple"] = "red"
         for key, value in db.range("a", "b").items(): ...
 
-General layout: `database` (open, Database) and `ranges` (Range) are the faces of bytes, `text` (Text) and
-`shelve` (open_shelf) those of str and objects; `registration` lets `dbm` find us, `migration` moves entries
-from and to other dbms, `bulk` builds files and databases, `maintenance` looks after the files.  Below them
-`_engine` decides what happens in what order, `_format` knows the bytes, `_base` the words all of them share.
+General layout: `database` (open, Database), `ranges` (Range), `snapshot` (Snapshot) and `batch` (WriteBatch)
+are the faces of bytes, `text` (Text) and `shelve` (open_shelf) those of str and objects; `registration` lets
+`dbm` find us, `migration` moves entries from and to other dbms, `bulk` builds files and databases,
+`maintenance` looks after the files.  Below them `_engine` decides what happens in what order, `_format` knows
+the bytes, `_base` the words all of them share.
 
 The names in _LATER are imported when they are first asked for: a program that puts and gets bytes starts
 sooner without pickle, repair and their like.
@@ -31,16 +32,18 @@ from lsmdbm._base.errors import (
 )
 from lsmdbm._base.options import Options
 from lsmdbm._engine.stats import LevelStats, Stats
+from lsmdbm.batch import WriteBatch
 from lsmdbm.coercion import open_flags
 from lsmdbm.database import Database, open  # noqa: A004 - the name the dbm modules share
 from lsmdbm.ranges import Range
 from lsmdbm.registration import is_database, register, unregister, whichdb
+from lsmdbm.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from lsmdbm import bulk, shelve
     from lsmdbm._engine.check import Problem, Report
     from lsmdbm._engine.repair import Loss, RepairReport
-    from lsmdbm.decoded import DecodedRange
+    from lsmdbm.decoded import DecodedRange, DecodedSnapshot
     from lsmdbm.maintenance import destroy, repair, verify
     from lsmdbm.migration import export_dbm, import_dbm
     from lsmdbm.shelve import open_shelf
@@ -54,6 +57,7 @@ __all__ = [
     "CorruptionError",
     "Database",
     "DecodedRange",
+    "DecodedSnapshot",
     "FailedError",
     "FlagError",
     "LevelStats",
@@ -66,8 +70,10 @@ __all__ = [
     "ReadOnlyError",
     "RepairReport",
     "Report",
+    "Snapshot",
     "Stats",
     "Text",
+    "WriteBatch",
     "bulk",
     "destroy",
     "error",
@@ -87,6 +93,7 @@ __all__ = [
 
 _LATER = {  # public name: its module, or itself
     "DecodedRange": "lsmdbm.decoded",
+    "DecodedSnapshot": "lsmdbm.decoded",
     "Loss": "lsmdbm._engine.repair",
     "Problem": "lsmdbm._engine.check",
     "RepairReport": "lsmdbm._engine.repair",

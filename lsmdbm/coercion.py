@@ -17,6 +17,7 @@ from lsmdbm._base.errors import FlagError
 
 Data = str | bytes | bytearray | memoryview  # what may be given as a key or a value
 
+NAMED_BYTES = 80  # of a value that is shown in an error
 LETTERS = "rwcn"
 DURABILITIES = {"f": "process", "s": "full"}  # gdbm's suffixes; with both, "s" holds
 SUFFIXES = "fsum"  # "u" and "m", no locking and no memory mapping, ask for nothing here
@@ -47,6 +48,17 @@ def key_bytes(key: Data) -> bytes:
 def value_bytes(value: Data) -> bytes:
     """Return a value as bytes; ValueError if it is longer than a value may be."""
     return check_value(lookup_bytes(value, "value"))
+
+
+def number_of(value: bytes | None) -> int:
+    """Return the number that a value is in decimal ASCII text, 0 for None; ValueError if it is none."""
+    if value is None:
+        return 0
+    digits = value[1:] if value[:1] == b"-" else value
+    if not digits.isdigit():
+        shown = value[:NAMED_BYTES] + b"..." if len(value) > NAMED_BYTES else value
+        raise ValueError(f"the value is no decimal integer: {shown!r}")
+    return int(value)
 
 
 def pairs_of(other: Any) -> Iterable[tuple[Any, Any]]:

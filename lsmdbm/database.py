@@ -10,25 +10,30 @@ Thread safety: a handle may be used from any thread.
 
 from __future__ import annotations
 
+import operator
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast, overload
+from weakref import WeakValueDictionary
 
 from lsmdbm._base.chunk import MAX_KEY_BYTES, MAX_VALUE_BYTES, Chunks
 from lsmdbm._base.errors import ClosedError, NotFoundError, ReadOnlyError
+from lsmdbm._base.intervals import interval
 from lsmdbm._base.storage import OsStorage, Storage, path_text
 from lsmdbm._engine import sharing
 from lsmdbm._engine.sharing import Lease
 from lsmdbm._engine.stats import Stats
 from lsmdbm._engine.store import Store
-from lsmdbm.coercion import Data, key_bytes, lookup_bytes, pairs_of, parse_flag, value_bytes
-from lsmdbm.ranges import Flows, Range, RangeItems, RangeValues, narrowed, same_entries
+from lsmdbm.batch import WriteBatch
+from lsmdbm.coercion import Data, key_bytes, lookup_bytes, number_of, pairs_of, parse_flag, value_bytes
+from lsmdbm.ranges import Flows, narrowed
+from lsmdbm.snapshot import Snapshot
+from lsmdbm.source import SortedSource
 
 if TYPE_CHECKING:
     from lsmdbm._engine.check import Progress, Report
     from lsmdbm.text import Codec, Text
 
-K = TypeVar("K", bound=Data)
 T = TypeVar("T")
 
 UPDATE_ENTRIES, UPDATE_BYTES = 1000, 256 << 10  # what update() gathers into one record of the log
@@ -89,7 +94,7 @@ class _Closed:
 _CLOSED = cast(Store, _Closed())
 
 
-class Database(MutableMapping[bytes, bytes]):
+class Database(SortedSource, MutableMapping[bytes, bytes]):
     """A persistent, sorted mapping from bytes to bytes.  Made by `open()`.
 
     Iteration, `keys()`, `values()` and `items()` go in ascending byte order, over the state of the
@@ -97,7 +102,7 @@ class Database(MutableMapping[bytes, bytes]):
     """
 
     __module__ = "lsmdbm"
-    __slots__ = ("__weakref__", "_flows", "_is_read_only", "_lease", "_store", "path")
+    __slots__ = ("__weakref__", "_flows", "_is_read_only", "_lease", "_snapshots", "_store", "path")
 
     def __init__(self, path: str, lease: Lease, *, is_read_only: bool) -> None:
         self.path = path
@@ -105,12 +110,15 @@ class Database(MutableMapping[bytes, bytes]):
         self._store = cast(Store, lease.store)  # a Reader answers to all that is asked of a read-only handle
         self._is_read_only = is_read_only
         self._flows = Flows()
+        self._snapshots: WeakValueDictionary[int, Snapshot] = (
+            WeakValueDictionary()
+        )  # by id: they have no hash
 
     def __repr__(self) -> str:
         state = "closed" if self._store is _CLOSED else "read-only" if self._is_read_only else "open"
         return f"<lsmdbm.Database {self.path!r}, {state}>"
 
-    # -- single keys --------------------------------------------------------------------------------
+    # -- single keys: those of SortedSource, with a call less -----------------------------------------
 
     def __getitem__(self, key: Data) -> bytes:
         value = self._store.get(key if type(key) is bytes else lookup_bytes(key))
@@ -149,23 +157,6 @@ class Database(MutableMapping[bytes, bytes]):
         value = self._store.get(key if type(key) is bytes else lookup_bytes(key))
         return default if value is None else value
 
-    def get_many(self, keys: Iterable[K]) -> dict[K, bytes]:
-        """Return the values of many keys, all of one moment, in the order of the keys.
-
-        Keys that are not there are left out.  Looks them up in sorted order, which reads each block once:
-        the quicker, the closer together the keys are.  Takes memory for all keys and values.
-
-        >>> import lsmdbm
-        >>> with lsmdbm.open("colours", "n") as db:
-        ...     db.update({"apple": "red", "banana": "yellow"})
-        ...     db.get_many(["banana", "cherry", "apple"])
-        {'banana': b'yellow', 'apple': b'red'}
-        """
-        get_many = self._store.get_many
-        named = {key: lookup_bytes(key) for key in keys}
-        found = get_many(list(named.values()))
-        return {key: found[raw] for key, raw in named.items() if raw in found}
-
     def setdefault(self, key: Data, default: Data = b"") -> bytes:
         """Return the value of `key`, which becomes `default` if there is none.  One atomic step."""
         found = self.get(key)
@@ -197,6 +188,24 @@ class Database(MutableMapping[bytes, bytes]):
             raise KeyError("popitem(): database is empty")
         return found
 
+    def increment(self, key: Data, delta: int = 1) -> int:
+        """Add to the number that is stored under `key`, 0 if there is none; return the sum.  One atomic step.
+
+        A number is stored as decimal ASCII text, such as `b"-12"`, which every client of dbm can read.
+
+        Raises:
+            TypeError: `delta` is no integer.
+            ValueError: the value is no integer in that form; nothing is written.
+
+        >>> import lsmdbm
+        >>> with lsmdbm.open("visits", "n") as db:
+        ...     db.increment("front page"), db.increment("front page", 10), db["front page"]
+        (1, 11, b'11')
+        """
+        change = self._writable().change
+        step = operator.index(delta)
+        return int(change(key_bytes(key), lambda value: b"%d" % (number_of(value) + step)))
+
     # -- many at once -------------------------------------------------------------------------------
 
     def update(self, other: Any = (), /, **more: Data) -> None:
@@ -220,6 +229,38 @@ class Database(MutableMapping[bytes, bytes]):
             finally:
                 store.batch([*batch], [*batch.values()])
 
+    def batch(self) -> WriteBatch:
+        """Return a batch: what is put into it in a `with` block is written when that ends, all or nothing.
+
+        Raises:
+            ReadOnlyError: the handle is read only.
+        """
+        self._writable()
+        self._check_open()
+        return WriteBatch(self)
+
+    def delete_range(
+        self, start: Data | None = None, stop: Data | None = None, *, prefix: Data | None = None
+    ) -> None:
+        """Delete every key with `start <= key < stop` and, if given, that prefix: in one atomic step.
+
+        Costs one record of the log, however much it deletes, and reads nothing.  The next flush gives back
+        the tables that hold nothing else, compactions the space in others.
+
+        Durability: as for a single write.
+
+        >>> import lsmdbm
+        >>> with lsmdbm.open("sessions", "n") as db:
+        ...     db.update({"ann:1": "a", "ann:2": "b", "bob:1": "c", "cay:1": "d"})
+        ...     db.delete_range(prefix="ann:")
+        ...     db.delete_range("c")
+        ...     [*db]
+        [b'bob:1']
+        """
+        self._writable()
+        self._check_open()
+        self._delete_range(*narrowed(None, None, start, stop, prefix))
+
     def clear(self) -> None:
         """Delete everything, at constant cost; the space is given back by and by."""
         self._writable().clear()
@@ -234,22 +275,6 @@ class Database(MutableMapping[bytes, bytes]):
         """
         return self._store.length()
 
-    def __bool__(self) -> bool:
-        return self._store.first(None, None, keys_only=True) is not None
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self.range())
-
-    def __reversed__(self) -> Iterator[bytes]:
-        return reversed(self.range())
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        return same_entries(self, other) if isinstance(other, Mapping) else NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]
-
     def keys(self) -> list[bytes]:  # type: ignore[override]
         """Return all keys as a sorted list: the dbm contract.  `iterkeys()` does not build it."""
         return list(iter(self.range()))  # list() of the range would count it first, in a pass of its own
@@ -257,35 +282,6 @@ class Database(MutableMapping[bytes, bytes]):
     def iterkeys(self) -> Iterator[bytes]:
         """Iterate over the keys, without their values."""
         return iter(self.range())
-
-    def values(self) -> RangeValues[bytes]:
-        """Return the values, in key order, as a sized view."""
-        self._check_open()
-        return self.range().values()
-
-    def items(self) -> RangeItems[bytes, bytes]:
-        """Return the pairs of key and value, in key order, as a sized view."""
-        self._check_open()
-        return self.range().items()
-
-    def range(
-        self,
-        start: Data | None = None,
-        stop: Data | None = None,
-        *,
-        prefix: Data | None = None,
-        reverse: bool = False,
-    ) -> Range:
-        """Return the entries with `start <= key < stop` and, if given, that prefix, as a lazy mapping.
-
-        >>> with open("letters", "n") as db:
-        ...     db.update((letter, letter.upper()) for letter in "abcde")
-        ...     list(db.range("b", "d")), list(db.range(reverse=True))[:2]
-        ([b'b', b'c'], [b'e', b'd'])
-        """
-        self._check_open()
-        low, high = narrowed(None, None, start, stop, prefix)
-        return Range(self, low, high, bool(reverse))
 
     @overload
     def text(self, codec: None = None) -> Text[bytes]: ...
@@ -322,23 +318,29 @@ class Database(MutableMapping[bytes, bytes]):
         self._check_open()
         return Text(self, text_coding(codec))
 
-    # -- dbm ----------------------------------------------------------------------------------------
+    def approximate_size(
+        self, start: Data | None = None, stop: Data | None = None, *, prefix: Data | None = None
+    ) -> int:
+        """Return about how many bytes the entries with `start <= key < stop` and that prefix take on disk.
 
-    def firstkey(self) -> bytes | None:
-        """Return the smallest key, None if there is none."""
-        return _key(self._store.first(None, None, keys_only=True))
+        Counts tables, compressed as they are, and in them what is deleted or replaced but not compacted away
+        yet; not what is only in memory and in the log.  Right to one block of a table, some 4 KiB before
+        compression, at each bound, for each level.  Without bounds it is the size of all tables.
 
-    def lastkey(self) -> bytes | None:
-        """Return the largest key, None if there is none."""
-        return _key(self._store.first(None, None, reverse=True, keys_only=True))
+        Cost: a look at the index of the tables that the bounds go through; no block is read.
 
-    def nextkey(self, key: Data) -> bytes | None:
-        """Return the smallest key above `key`, which need not exist; None if there is none."""
-        return _key(self._store.first(lookup_bytes(key) + b"\0", None, keys_only=True))
-
-    def prevkey(self, key: Data) -> bytes | None:
-        """Return the largest key below `key`, which need not exist; None if there is none."""
-        return _key(self._store.first(None, lookup_bytes(key), reverse=True, keys_only=True))
+        >>> import lsmdbm
+        >>> with lsmdbm.open("sizes", "n") as db:
+        ...     db.update((f"{number:05}", "value") for number in range(10_000))
+        ...     db.flush()
+        ...     0 < db.approximate_size("05000") < db.approximate_size() == db.stats().file_bytes
+        True
+        """
+        view = self._store.view
+        low, high = narrowed(None, None, start, stop, prefix)
+        if low is not None and high is not None and low >= high:
+            return 0
+        return view.stored_bytes(low, high)
 
     # -- care ---------------------------------------------------------------------------------------
 
@@ -412,6 +414,19 @@ class Database(MutableMapping[bytes, bytes]):
         view = self._store.pin()
         backup(self._lease.storage, view, self._store.manifest, path)
 
+    def snapshot(self) -> Snapshot:
+        """Return all entries of this moment, as a mapping that nothing changes any more.  Copies nothing.
+
+        A snapshot of a read-only handle stays at its moment through every `refresh()`.  Close it when it has
+        served: it keeps what it reads on disk and in memory.
+        """
+        snapshot = Snapshot(self, self._store.snapshot())
+        self._snapshots[id(snapshot)] = snapshot
+        if self._store is _CLOSED:  # another thread was faster
+            snapshot._end()
+            raise ClosedError
+        return snapshot
+
     def ingest(self, paths: Iterable[object], *, progress: Progress | None = None) -> int:
         """Add the entries of files that `lsmdbm.bulk.TableWriter` has made, all of them or nothing.
 
@@ -477,7 +492,9 @@ class Database(MutableMapping[bytes, bytes]):
         return self._store.stats()
 
     def close(self) -> None:
-        """Close the handle; its iterators too.  Twice is fine, and goes on where the first was interrupted.
+        """Close the handle, its iterators and its snapshots.
+
+        Twice is fine, and goes on where the first was interrupted.
 
         Durability: unless durability is `"none"`, everything written survives power loss on return.
 
@@ -486,6 +503,8 @@ class Database(MutableMapping[bytes, bytes]):
         """
         self._store = _CLOSED
         self._flows.stop()
+        for snapshot in list(self._snapshots.values()):
+            snapshot._end()
         self._lease.release()
 
     def __enter__(self) -> Database:
@@ -513,6 +532,9 @@ class Database(MutableMapping[bytes, bytes]):
     def _get(self, key: bytes) -> bytes | None:
         return self._store.get(key)
 
+    def _get_many(self, keys: list[bytes]) -> dict[bytes, bytes]:
+        return self._store.get_many(keys)
+
     def _chunks(self, start: bytes | None, stop: bytes | None, *, reverse: bool, keys_only: bool) -> Chunks:
         return self._store.chunks(start, stop, reverse=reverse, keys_only=keys_only)
 
@@ -528,12 +550,15 @@ class Database(MutableMapping[bytes, bytes]):
         if self._store is _CLOSED:
             raise ClosedError
 
+    def _delete_range(self, start: bytes | None, stop: bytes | None) -> None:
+        store = self._writable()
+        if start is None and stop is None:
+            store.clear()
+        else:
+            store.batch((), (), interval(start, stop))
+
     def _writable(self) -> Store:
         if self._is_read_only:
             self._check_open()
             raise ReadOnlyError
         return self._store
-
-
-def _key(found: tuple[bytes, bytes] | None) -> bytes | None:
-    return None if found is None else found[0]

@@ -2,6 +2,7 @@
 
     Coding               how keys and values become bytes, and what bytes become
     DecodedRange         a range of such a mapping
+    DecodedSnapshot      such a mapping as it was at one moment
     DecodedMapping       the mapping itself: the common part of Text and Shelf
 
 Rules
@@ -26,12 +27,21 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
 from lsmdbm._base.chunk import MISSING, Missing
 from lsmdbm.coercion import Data, pairs_of
 from lsmdbm.ranges import Range, RangeItems, RangeKeys, RangeValues, SortedMapping
+from lsmdbm.snapshot import Snapshot
 
 T = TypeVar("T")
 V = TypeVar("V")
 
 NAMED_BYTES = 80  # of a key that is shown in an error
 _NOTHING: Any = object()
+
+
+class _Looked(Protocol):
+    """What many keys are looked up in."""
+
+    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]: ...
+
+    def _check_open(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,13 @@ class Coding(Generic[V]):
     def decode_item(self, key: bytes, value: bytes) -> tuple[str, V]:
         """Return a stored entry as it was given."""
         return self.decode_key(key), self.decode_value(value)
+
+    def get_many(self, stored: _Looked, keys: Iterable[str]) -> dict[str, V]:
+        """Return the decoded values of those keys that are stored."""
+        stored._check_open()
+        named = {key: self.encode_key(key) for key in keys}
+        found = stored.get_many(list(named.values()))
+        return {key: self.decode_value(found[raw]) for key, raw in named.items() if raw in found}
 
     def bounds(self, start: str | None, stop: str | None, prefix: str | None) -> dict[str, bytes | None]:
         """Return the bounds of a range as they are stored, by name."""
@@ -180,6 +197,46 @@ class DecodedRange(Findable[V]):
         return starmap(self._coding.decode_item, self._range._items(reverse=reverse))
 
 
+class DecodedSnapshot(DecodedRange[V]):
+    """All entries of one moment with decoded values: a `DecodedRange` to be closed.  Made by `snapshot()`.
+
+    See `Snapshot`, on which it stands.
+
+    >>> import lsmdbm
+    >>> with lsmdbm.open("stock", "n") as db:
+    ...     stock = db.text("utf-8")
+    ...     stock.update(apples="3", pears="4")
+    ...     with stock.snapshot() as before:
+    ...         stock["pears"] = "5"
+    ...         before["pears"], [*before.range(prefix="a").items()]
+    ('4', [('apples', '3')])
+    """
+
+    __module__ = "lsmdbm"
+    __slots__ = ("_snapshot",)
+
+    def __init__(self, coding: Coding[V], snapshot: Snapshot) -> None:
+        super().__init__(coding, snapshot.range())
+        self._snapshot = snapshot
+
+    def __repr__(self) -> str:
+        return f"<DecodedSnapshot over {self._snapshot!r}>"
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, V]:
+        """Return the values of those keys that are there; see `Database.get_many`."""
+        return self._coding.get_many(self._snapshot, keys)
+
+    def close(self) -> None:
+        """Let go of the moment; iterators end too.  Twice is fine."""
+        self._snapshot.close()
+
+    def __enter__(self) -> DecodedSnapshot[V]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 class _Stored(Protocol):
     """What a decoded mapping stands on: a database, as far as it is asked for here."""
 
@@ -221,6 +278,8 @@ class _Stored(Protocol):
         prefix: bytes | None = None,
         reverse: bool = False,
     ) -> Range: ...
+
+    def snapshot(self) -> Snapshot: ...
 
     def _check_open(self) -> None: ...
 
@@ -307,10 +366,7 @@ class DecodedMapping(Findable[V], MutableMapping[str, V]):
 
     def get_many(self, keys: Iterable[str]) -> dict[str, V]:
         """Return the values of those keys that are there, all of one moment; see `Database.get_many`."""
-        self._db._check_open()
-        named = {key: self._coding.encode_key(key) for key in keys}
-        found = self._db.get_many(list(named.values()))
-        return {key: self._coding.decode_value(found[raw]) for key, raw in named.items() if raw in found}
+        return self._coding.get_many(self._db, keys)
 
     def update(self, other: Any = (), /, **more: V) -> None:
         """Set many keys, from a mapping, an iterable of pairs, or keywords.
@@ -368,6 +424,10 @@ class DecodedMapping(Findable[V], MutableMapping[str, V]):
 
     def _over(self, stored: Range) -> DecodedRange[V]:
         return DecodedRange(self._coding, stored)
+
+    def snapshot(self) -> DecodedSnapshot[V]:
+        """Return all entries of this moment, as a mapping that nothing changes any more.  Copies nothing."""
+        return DecodedSnapshot(self._coding, self._db.snapshot())
 
     def _keys(self, *, reverse: bool) -> Iterator[str]:
         return self.range()._keys(reverse=reverse)

@@ -72,6 +72,8 @@ class Source(Protocol):
 
     def _check_open(self) -> None: ...
 
+    def _delete_range(self, start: bytes | None, stop: bytes | None) -> None: ...
+
 
 class SortedMapping(Mapping[K, V]):
     """What sorted mappings have in common, whatever their keys and values are."""
@@ -192,6 +194,14 @@ class Range(SortedMapping[bytes, bytes]):
     def last(self) -> tuple[bytes, bytes] | None:
         """Return the entry an iteration would end with; None if there is none.  O(log n)."""
         return self._end(True)
+
+    def delete(self) -> None:
+        """Delete all entries of this range, at constant cost: see `Database.delete_range()`.
+
+        Raises:
+            ReadOnlyError: it is a range of a read-only handle, or of a snapshot.
+        """
+        self._source._delete_range(self._start, self._stop)
 
     def _end(self, last: bool, keys_only: bool = False) -> tuple[bytes, bytes] | None:
         if self._is_empty():

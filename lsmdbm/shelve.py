@@ -28,7 +28,7 @@ from lsmdbm._base.chunk import MISSING, Missing
 from lsmdbm.coercion import Data, key_bytes, value_bytes
 from lsmdbm.database import Database
 from lsmdbm.database import open as open_database
-from lsmdbm.decoded import Coding, DecodedMapping, DecodedRange
+from lsmdbm.decoded import Coding, DecodedMapping, DecodedRange, DecodedSnapshot
 from lsmdbm.ranges import Range
 
 __all__ = ["Shelf", "ShelveError", "open", "open_shelf"]
@@ -170,6 +170,14 @@ class Shelf(DecodedMapping[V], shelve.Shelf[V]):  # type: ignore[misc]  # their 
 
     def _over(self, stored: Range) -> DecodedRange[V]:
         return _CachedRange(self, stored) if self.writeback else super()._over(stored)
+
+    def snapshot(self) -> DecodedSnapshot[V]:
+        """Return all entries of this moment, as a mapping that nothing changes any more.
+
+        It holds what is stored: with writeback, changes made in place are in it after a `sync()` only, and
+        the objects it hands out are copies of their own.
+        """
+        return super().snapshot()
 
     # -- care ---------------------------------------------------------------------------------------
 

@@ -24,8 +24,10 @@ from lsmdbm._base.storage import File, Storage, write_all
 from lsmdbm._engine.count import after_flush
 from lsmdbm._engine.destination import Destination
 from lsmdbm._engine.jobs import finished, flush
+from lsmdbm._engine.memtable import sources
 from lsmdbm._engine.names import TABLE, file_name
 from lsmdbm._engine.tables import Tables
+from lsmdbm._engine.version import Version
 from lsmdbm._engine.view import View
 from lsmdbm._format.manifest import Manifest, TableMeta
 
@@ -48,11 +50,12 @@ def backup(storage: Storage, view: View, manifest: Manifest, path: str) -> None:
     numbers = [meta.number for meta in view.version]
     source = view.tables.directory
     with Destination(storage, path, source, options, max(numbers, default=0) + 1) as destination:
-        for meta in view.version:
+        version = view.version.void(sources(view.sealed)[1])
+        for meta in version:
             _bring(meta, view, destination)
-        levels = view.version.levels
+        levels = version.levels
         if view.sealed:
-            levels = _with_memtables(view, destination)
+            levels = _with_memtables(view, version, destination)
         state = dataclasses.replace(
             manifest,
             levels=levels,
@@ -91,7 +94,9 @@ def _first_problem(meta: TableMeta, tables: Tables) -> CorruptionError | None:
         return exc
 
 
-def _with_memtables(view: View, destination: Destination) -> tuple[tuple[TableMeta, ...], ...]:
+def _with_memtables(
+    view: View, version: Version, destination: Destination
+) -> tuple[tuple[TableMeta, ...], ...]:
     """Return the levels with the memtables on top of them, as tables."""
     metas = finished(flush(view.sealed, destination.workshop))
-    return view.version.replace((), {0: metas}).levels
+    return version.replace((), {0: metas}).levels

@@ -63,6 +63,8 @@ class Count:
         keys = sum(map(len, fresh))
         if view.table_keys is None or not 0 < keys <= self._looks:
             return None
+        if any(memtable.ranges for memtable in fresh):
+            return None  # how many keys they have deleted takes more than looks
         self._looks -= keys
         worth = [_look_worth(memtable) * len(memtable) for memtable in fresh]
         return Survey(sum(worth), _survey(view))
@@ -97,8 +99,8 @@ def census(view: View) -> tuple[int, int]:
     return table_keys, total
 
 
-def _scan(view: View) -> int:
-    return sum(len(keys) for keys, _ in view.chunks(keys_only=True))
+def _scan(view: View, start: bytes | None = None, stop: bytes | None = None) -> int:
+    return sum(len(keys) for keys, _ in view.chunks(start, stop, keys_only=True))
 
 
 def _change(view: View, depth: int, below: int) -> int:
@@ -106,8 +108,11 @@ def _change(view: View, depth: int, below: int) -> int:
     memtable = view.sealed[depth]
     if LOOKUP_COST * len(memtable) > below:
         return _scan(view.below(depth)) - below
-    older = view.below(depth + 1)
-    return sum(_looked_up(older, keys, values) for keys, values in memtable.chunks(keys_only=True))
+    older, gone = view.below(depth + 1), 0
+    if memtable.ranges:
+        gone = sum(_scan(older, start, stop) for start, stop in memtable.ranges)
+        older = older.under(memtable.ranges)
+    return sum(_looked_up(older, keys, values) for keys, values in memtable.chunks(keys_only=True)) - gone
 
 
 def _looked_up(older: View, keys: list[bytes], values: list[bytes | None]) -> int:

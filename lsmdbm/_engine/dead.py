@@ -18,12 +18,12 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 
-from lsmdbm._base.chunk import MAX_KEY_BYTES, Chunks
+from lsmdbm._base.chunk import Chunks
+from lsmdbm._base.intervals import ABOVE_ALL
 from lsmdbm._engine.view import View
 
 LONG_WALK = 32  # tombstones: to walk over fewer costs less than to remember them
 MAX_RANGES = 64
-ABOVE_ALL = b"\xff" * (MAX_KEY_BYTES + 1)  # greater than every key
 
 
 class DeadRanges:

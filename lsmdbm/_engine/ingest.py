@@ -104,7 +104,7 @@ def _overlap(one: TableMeta, other: TableMeta) -> bool:
 
 def spans(sources: Sequence[Source]) -> list[Iterator[TableSpan]]:
     """Return what `jobs.adopt` merges."""
-    return [table_spans(source.reader() for source in run) for run in runs(sources)]
+    return [table_spans((source.reader(), ()) for source in run) for run in runs(sources)]
 
 
 def placed(

@@ -9,9 +9,11 @@ Rules
      own outputs, and those only if it is dropped or fails.
   2. Every output is complete and synced when the job returns: step (1) of the install.
   3. A tombstone is dropped only if no deeper level can hold its key; never by a merge within level 0.
-  4. A run of blocks that overlaps no other input goes over as it is, values still compressed; those of
-     another dictionary are compressed again.
-  5. All outputs of a job have the same dictionary, or none.
+  4. A run of blocks that overlaps no other input, and no hole, goes over as it is, values still compressed;
+     those of another dictionary are compressed again.
+  5. What is in the holes of an input, or under the ranges of a newer memtable, is not in the outputs, and
+     read only where a block has other entries too.
+  6. All outputs of a job have the same dictionary, or none.
 
 Thread safety: one thread at a time, under the lock of the store.
 """
@@ -23,9 +25,10 @@ from dataclasses import dataclass
 
 from lsmdbm._base.chunk import Chunk, Chunks
 from lsmdbm._base.errors import error
+from lsmdbm._base.intervals import Intervals, holds_all, inside, spared
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File, Storage
-from lsmdbm._engine.memtable import Memtable
+from lsmdbm._engine.memtable import Memtable, sources
 from lsmdbm._engine.merge import merge, merge_spans, survivors
 from lsmdbm._engine.names import TABLE, Counter, file_name
 from lsmdbm._engine.plan import Limits, Plan
@@ -184,7 +187,7 @@ def flush(memtables: Sequence[Memtable], workshop: Workshop) -> Steps:
     dictionary = dictionary_of_memtables(memtables, workshop.options, cut_bytes)
     bloom_bits = _bits_above(workshop.options, 0)
     outputs = _Outputs(workshop, origin, cut_bytes, entry_worth, dictionary, bloom_bits)
-    return (yield from _write(merge([memtable.chunks() for memtable in memtables]), outputs))
+    return (yield from _write(merge(sources(memtables)[0]), outputs))
 
 
 def rewrite(chunks: Chunks, origin: Origin, workshop: Workshop) -> Steps:
@@ -244,7 +247,8 @@ def compact(plan: Plan, version: Version, workshop: Workshop) -> Steps:
     def is_bottom(key: bytes) -> bool:  # rule 3
         return plan.level > 0 and not version.holds_below(plan.level, key)
 
-    spans = [table_spans(map(workshop.tables.reader, run)) for run in plan.runs]
+    reader = workshop.tables.reader
+    spans = [table_spans((reader(meta), meta.holes) for meta in run) for run in plan.runs]
     return (yield from _merge(spans, is_bottom, outputs))
 
 
@@ -293,34 +297,50 @@ def _parts(runs: Sequence[Iterator[TableSpan]], outputs: _Outputs) -> Iterator[C
 
 
 class TableSpan:
-    """Consecutive blocks of one table: read together when they overlap something, else one by one."""
+    """Consecutive blocks of one table: read together when they overlap something, else one by one.
 
-    __slots__ = ("_first", "_reader", "_stop", "lower", "upper")
+    Without what is in its holes.
+    """
 
-    def __init__(self, reader: TableReader, first: int) -> None:
+    __slots__ = ("_first", "_holes", "_reader", "_stop", "lower", "upper")
+
+    def __init__(self, reader: TableReader, first: int, holes: Intervals = ()) -> None:
         separators = reader.separators()
         self._reader = reader
         self._first = first
+        self._holes = holes
         self._stop = min(first + SPAN_BLOCKS, len(separators))
         self.lower = separators[first - 1] if first else reader.meta.smallest
         self.upper = separators[self._stop - 1]
 
     def load(self) -> Chunk:
         """Return all entries of the span."""
-        return self._reader.block_chunk(self._first, self._stop)
+        return spared(self._reader.block_chunk(self._first, self._stop), self._holes)
 
     def parts(self, block_bytes: int, level: int | None, dictionary: bytes) -> Iterator[Chunk | StoredBlock]:
         """Yield block after block: whole, or as a chunk if it holds tombstones or is small."""
         for index in range(self._first, self._stop):
+            if self._has_hole(index):
+                keys, values = spared(self._reader.block_chunk(index, index + 1), self._holes)
+                if keys:
+                    yield keys, values
+                continue
             block = self._reader.stored_block(index, level, dictionary)
             if block.tombstones or 2 * (block.head_raw + block.body_raw) < block_bytes:
                 yield self._reader.block_chunk(index, index + 1)
             else:
                 yield block
 
+    def _has_hole(self, index: int) -> bool:
+        separators = self._reader.separators()
+        lower = separators[index - 1] if index else self._reader.meta.smallest
+        return bool(self._holes) and bool(inside(self._holes, lower, separators[index] + b"\0"))
 
-def table_spans(readers: Iterable[TableReader]) -> Iterator[TableSpan]:
-    """Yield the spans of tables that do not overlap, given in key order."""
-    for reader in readers:
+
+def table_spans(tables: Iterable[tuple[TableReader, Intervals]]) -> Iterator[TableSpan]:
+    """Yield the spans of tables that do not overlap, given in key order, each with its holes."""
+    for reader, holes in tables:
         for first in range(0, reader.block_count, SPAN_BLOCKS):
-            yield TableSpan(reader, first)
+            span = TableSpan(reader, first, holes)
+            if not holds_all(holes, span.lower, span.upper):  # rule 5
+                yield span

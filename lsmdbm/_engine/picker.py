@@ -3,6 +3,8 @@
 Rules
   1. Every policy copes with every tree: with the levels that another one left, and with any level 0.
   2. Carried out one after the other, the plans come to an end, however many tables there are.
+  3. A table with more than MOST_HOLES holes is rewritten where it stands, whatever the policy says: each
+     install writes down all of them.
 
 Thread safety: pure functions.
 """
@@ -13,12 +15,23 @@ from lsmdbm._engine import fifo, leveled, tiered
 from lsmdbm._engine.plan import Limits, Plan, occupied
 from lsmdbm._engine.version import Version, sorted_runs
 
+MOST_HOLES = 256
+
 _POLICIES = {"leveled": leveled.pick, "tiered": tiered.pick, "fifo": fifo.pick}
 
 
 def pick(version: Version, limits: Limits) -> Plan | None:
     """Return the most urgent compaction; None if nothing is due."""
+    if version.most_holes > MOST_HOLES:
+        return _pick_torn(version)
     return _POLICIES[limits.compaction](version, limits)
+
+
+def _pick_torn(version: Version) -> Plan:
+    """Return the plan that rewrites the table with the most holes."""  # rule 3
+    places = ((len(meta.holes), level, meta) for level, metas in enumerate(version.levels) for meta in metas)
+    _, level, torn = max(places, key=lambda place: place[0])
+    return Plan(level, ((torn,),))
 
 
 def pick_everything(version: Version, limits: Limits) -> Plan | None:
@@ -34,7 +47,8 @@ def pick_everything(version: Version, limits: Limits) -> Plan | None:
     deeper = occupied(version)
     if not deeper and not version.level(0):
         return None
-    if len(deeper) == 1 and not version.level(0) and not version.may_delete:
+    is_clean = not version.may_delete and not version.most_holes
+    if len(deeper) == 1 and not version.level(0) and is_clean:
         return None
     runs = sorted_runs(version.level(0)) + [version.level(level) for level in deeper]
     return Plan(limits.roomy_level(version.total_bytes, max([1, *deeper])), tuple(runs))

@@ -5,7 +5,7 @@
     (3) if anything was missing or inconsistent, a writer was faster: begin again with a new listing
 
 Rules
-  1. A reader sees one moment until `refresh`.
+  1. A reader sees one moment until `refresh`; a snapshot of it stays at that one.
   2. Damage is believed when two passes over the same listing agree on it.
 
 Thread safety: every method may be called from any thread; `refresh` replaces the view in one step.
@@ -14,6 +14,7 @@ Thread safety: every method may be called from any thread; `refresh` replaces th
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Sequence
 from typing import cast
 
@@ -21,10 +22,8 @@ from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.errors import ClosedError, CorruptionError, NotFoundError, error
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, Storage
-from lsmdbm._engine.count import census
-from lsmdbm._engine.dead import DeadRanges, watched
 from lsmdbm._engine.memtable import Memtable
-from lsmdbm._engine.merge import visible
+from lsmdbm._engine.moment import Moment, still_open
 from lsmdbm._engine.names import MANIFEST, WAL
 from lsmdbm._engine.recovery import Recovered, recover
 from lsmdbm._engine.stats import Stats, Totals, gather
@@ -56,6 +55,7 @@ class Reader:
         self._lock = threading.RLock()
         self._tables = Tables(directory, options)
         self._files: list[tuple[str, int | None]] | None = None  # what was read, if all of it was
+        self._snapshots: weakref.WeakSet[Moment] = weakref.WeakSet()
         self.refresh()
 
     def refresh(self) -> None:
@@ -71,12 +71,12 @@ class Reader:
                 return
             recovered = self._settled()
             version = self._tables.track(recovered.version)
-            sealed = (recovered.memtable,) if recovered.memtable.entries else ()
+            sealed = () if recovered.memtable.is_empty else (recovered.memtable,)
             self._log_files = len(recovered.logs)
             self.manifest = recovered.manifest
             active = Memtable(recovered.next_seq)
             self.view = View(active, sealed, version, self._tables, recovered.table_keys)
-            self._seen = self.view, DeadRanges()
+            self._now = Moment(self.view)
             # A write under way may become whole without any file becoming longer.
             self._files = None if recovered.has_tail else files
             self._tables.drop_held()
@@ -126,44 +126,46 @@ class Reader:
     ) -> Chunks:
         """Return the entries with `start <= key < stop` as a stream of chunks."""
         self.pin()
-        with self._lock:
-            view, dead = self._seen
-            low, high = dead.narrowed(start, stop)
-
-        def remember(found: bytes | None, walked: int) -> None:
-            with self._lock:
-                dead.note(start, stop, found, walked, reverse=reverse)
-
-        merged = view.merged(low, high, reverse=reverse, keys_only=keys_only)
-        return visible(watched(merged, reverse, remember)) if view.may_delete() else merged
+        return self._now.chunks(start, stop, reverse=reverse, keys_only=keys_only)
 
     def first(
         self, start: bytes | None, stop: bytes | None, *, reverse: bool = False, keys_only: bool = False
     ) -> tuple[bytes, bytes] | None:
         """Return the first entry of a range, the last one if `reverse`; None if there is none."""
         self.pin()
-        with self._lock:
-            view, dead = self._seen
-            return dead.first(view, start, stop, reverse=reverse, keys_only=keys_only)
+        return self._now.first(start, stop, reverse=reverse, keys_only=keys_only)
 
     def length(self) -> int:
         """Return the exact number of keys."""
-        with self._lock:  # of two threads that ask at once, one counts
-            view = self.pin()
-            view.table_keys, total = census(view)  # a memo: it was true all along
-            return total
+        self.pin()
+        return self._now.length()
+
+    def snapshot(self) -> Moment:
+        """Return the moment of now, to be kept through every `refresh`."""
+        with self._lock:
+            moment = Moment(self.pin(), self._give_back)
+            self._snapshots.add(moment)
+            return moment
+
+    def _give_back(self) -> None:
+        """Let go of the tables that a snapshot was the last to need."""
+        with self._lock:
+            self._tables.drop_held()
 
     def sync(self) -> None:
         """Do nothing: nothing was written."""
 
     def stats(self) -> Stats:
         """Return the figures of this moment."""
-        return gather(self.pin(), self._log_files, Totals(), None)
+        with self._lock:
+            return gather(self.pin(), self._log_files, Totals(), None, still_open(self._snapshots))
 
     def close(self) -> None:
         """Let go of everything."""
         if not self._is_closed:
             self._is_closed = True
+            for moment in list(self._snapshots):
+                moment.close(*self._why_closed)
             self._tables.close()
             self.view = cast(View, GoneView(*self._why_closed))
             self._directory.close()

@@ -303,10 +303,11 @@ class _Replay:
             raise CorruptionError(file.path, record.offset, str(exc)) from None
         memtable, recovered = self._memtable, self._recovered
         if change.clears:
-            memtable.entries.clear()
+            memtable.forget()
             recovered.version = Version()
             recovered.is_cleared = True
-            memtable.charge = 0
+        if change.ranges:
+            memtable.void(change.ranges)
         memtable.update(change.keys, change.values)
         memtable.deletes = memtable.deletes or None in change.values
         memtable.charge += record.end - record.offset

@@ -26,13 +26,14 @@ from dataclasses import dataclass, field
 
 from lsmdbm._base.chunk import Chunk, Chunks
 from lsmdbm._base.errors import CorruptionError, NotFoundError, error
+from lsmdbm._base.intervals import spared_chunks
 from lsmdbm._base.lru import LRU
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File, Storage
 from lsmdbm._engine.check import Problem, Work, problem_of, read_log
 from lsmdbm._engine.destination import Destination
 from lsmdbm._engine.jobs import rewrite
-from lsmdbm._engine.memtable import Memtable
+from lsmdbm._engine.memtable import Memtable, sources
 from lsmdbm._engine.merge import merge, visible
 from lsmdbm._engine.names import MANIFEST, TABLE, WAL, file_name, numbers, parse
 from lsmdbm._engine.plan import Limits
@@ -198,7 +199,12 @@ def _trusted_manifest(work: _Repair) -> Manifest | None:
         work.doubt(work.path(manifest.number, MANIFEST), -1, "out of date: a newer manifest is damaged")
     if bad is not None and bad.path != work.directory.path:
         work.lose(bad, bad.path)
-    work.doubt(work.directory.path, -1, "no manifest: the order of the tables comes from themselves")
+    work.doubt(
+        work.directory.path,
+        -1,
+        "no manifest: the order of the tables comes from themselves, and what a"
+        " range deletion took out of them may be back",
+    )
     return None
 
 
@@ -306,7 +312,7 @@ def _chunks_of(run: list[_Table], work: _Repair) -> Chunks:
         path, meta = work.path(table.number, TABLE), table.meta
         low, high = (meta.smallest, meta.largest) if meta is not None else (None, None)
         try:
-            yield from _entries_of(table, work)
+            yield from spared_chunks(_entries_of(table, work), meta.holes if meta is not None else ())
             work.tables += 1
         except error as exc:
             work.lose(exc, path, low, high)
@@ -449,7 +455,7 @@ def _salvage_logs(manifest: Manifest | None, held: int, work: _Repair) -> tuple[
             what = "records before this one are lost; what follows is applied without them"  # rule 4
             work.doubt(path, record.offset, what)
         if record.seq != expected and expected <= held:
-            memtable.entries.clear()
+            memtable.forget()
         try:
             change = records.decode_change(record)
         except Malformed as exc:
@@ -458,11 +464,13 @@ def _salvage_logs(manifest: Manifest | None, held: int, work: _Repair) -> tuple[
         work.records += 1
         expected = record.last_seq + 1
         if change.clears:
-            memtable.entries.clear()
+            memtable.forget()
             cleared = record.seq
+        if change.ranges:
+            memtable.void(change.ranges)
         memtable.update(change.keys, change.values)
     if expected <= held:
-        memtable.entries.clear()
+        memtable.forget()
     return memtable, max(held, expected - 1), cleared
 
 
@@ -526,5 +534,6 @@ def _all_records(data: bytes, header: LogHeader, path: str, work: _Repair) -> It
 
 def _merged(memtable: Memtable, tables: list[_Table], work: _Repair) -> Chunks:
     """Yield what a read of the source would show."""
-    sources = [memtable.chunks()] if memtable.entries else []
-    return visible(merge([*sources, *(_chunks_of(run, work) for run in _runs(tables))]))
+    newest, void = sources([memtable])
+    older = [spared_chunks(_chunks_of(run, work), void) for run in _runs(tables)]
+    return visible(merge([*newest, *older]))

@@ -28,10 +28,9 @@ LARGE = 4  # times as long as a block should be
 def dictionary_of_memtables(memtables: Sequence[Memtable], options: Options, table_bytes: int) -> bytes:
     """Return the dictionary for tables of what these memtables hold; b"" for none."""
     total = sum(memtable.charge for memtable in memtables)
-    count = _count(options, total)
-    if not count:
+    count, entries = _count(options, total), sum(map(len, memtables))
+    if not count or not entries:
         return b""
-    entries = sum(map(len, memtables))
     blocks = [
         block
         for memtable in memtables

@@ -51,6 +51,7 @@ class Stats:
     blocks_read: int  # by point reads
     filter_false_positives: int
     open_tables: int
+    snapshots: int  # that are open; each keeps on disk what it reads
     trouble: str | None  # what last stopped a flush or a compaction; it is tried again
 
     @property
@@ -100,9 +101,11 @@ class Totals:
         self.moves = self.delegated = self.drops = self.dropped_bytes = self.written_bytes = 0
 
 
-def gather(view: View, log_files: int, totals: Totals, trouble: BaseException | None) -> Stats:
+def gather(
+    view: View, log_files: int, totals: Totals, trouble: BaseException | None, snapshots: int
+) -> Stats:
     """Return the figures of a view and of what its store has counted."""
-    memtables = [memtable for memtable in (view.active, *view.sealed) if memtable.entries]
+    memtables = [memtable for memtable in (view.active, *view.sealed) if not memtable.is_empty]
     blocks, counters = view.tables.blocks, view.tables.counters
     asked = blocks.hits + blocks.misses
     return Stats(
@@ -126,6 +129,7 @@ def gather(view: View, log_files: int, totals: Totals, trouble: BaseException | 
         blocks_read=counters.blocks_read,
         filter_false_positives=counters.false_positives,
         open_tables=len(view.tables.readers),
+        snapshots=snapshots,
         trouble=None if trouble is None else str(trouble),
     )
 

@@ -23,12 +23,14 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.ending import EndingLock, Lock
 from lsmdbm._base.errors import ClosedError, FailedError, error
+from lsmdbm._base.intervals import Intervals
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File, Storage
 from lsmdbm._engine.background import Job
@@ -39,6 +41,7 @@ from lsmdbm._engine.ingest import Source
 from lsmdbm._engine.install import synced
 from lsmdbm._engine.jobs import Workshop
 from lsmdbm._engine.merge import visible
+from lsmdbm._engine.moment import Moment, still_open
 from lsmdbm._engine.names import Counter
 from lsmdbm._engine.plan import Limits
 from lsmdbm._engine.recovery import Recovered
@@ -54,6 +57,8 @@ from lsmdbm._format.manifest import Manifest
 QUANTUM = 16 << 10  # bytes of log between two turns of background work, at most,
 TURNS = 16  # and at least so many turns a memtable
 ENTRY_CHARGE = 32  # what an entry of a batch counts beyond its bytes: a put pays as much for its record
+RANGE_CHARGE, RANGE_FACTOR = 4096, 8  # what a range deletion counts, beyond so many times its record: each
+# may become a hole of many tables, and a manifest names all of them
 SMALL_DEBT_BYTES = 1 << 20  # compactions up to this size are done when the first write of an opening had to
 # flush: a program that opens the database anew for every write never pays by the byte
 FLUSHED_AT_CLOSE = 8  # close() flushes if memory holds at least an eighth of a memtable: replaying 1 MiB of
@@ -93,6 +98,7 @@ class Store:
         self._is_closed = False
         self._is_released = False
         self._dead = DeadRanges()  # rule 5
+        self._snapshots: weakref.WeakSet[Moment] = weakref.WeakSet()
         self._ready = False  # rule 1
         self._quantum = min(QUANTUM, max(1, options.memtable_bytes // TURNS))
         self._room = self._quantum  # bytes of log until the next turn
@@ -135,6 +141,22 @@ class Store:
         with self._exclusive():
             self._prepare_read()
             return self._tree.pin()
+
+    def snapshot(self) -> Moment:
+        """Return the moment of now, to be kept.  O(1), but for folding small memtables."""
+        with self._exclusive():
+            self._prepare_read()
+            moment = Moment(self._tree.pin(), self._give_back)
+            self._snapshots.add(moment)
+            return moment
+
+    def _give_back(self) -> None:
+        """Unlink the tables that a snapshot was the last to need."""
+        if self._owned():
+            return  # a handler inside a write; the next install does it
+        with self._lock:
+            if not self._is_closed and self._failed() is None:
+                self._tables.collect()
 
     def chunks(
         self, start: bytes | None, stop: bytes | None, *, reverse: bool = False, keys_only: bool = False
@@ -195,7 +217,7 @@ class Store:
         """Return the figures of this moment."""
         with self._exclusive():
             self._check_open()
-            return self._tree.stats(self._failed())
+            return self._tree.stats(self._failed(), still_open(self._snapshots))
 
     # -- writing ------------------------------------------------------------------------------------
 
@@ -222,6 +244,19 @@ class Store:
         self._settle(seq)
         return found
 
+    def change(self, key: bytes, change: Callable[[bytes | None], bytes]) -> bytes:
+        """Set a key to what a function makes of its value, None if it has none; return that.
+
+        If the function raises, nothing is written.
+        """
+        with self._exclusive():
+            self._prepare_read()
+            value = change(self._tree.view.get(key))
+            self._put(key, value)
+            seq = self._wal.seq
+        self._settle(seq)
+        return value
+
     def take(self, key: bytes) -> bytes | None:
         """Delete a key and return its value; None, and nothing is written, if it is not there."""
         with self._exclusive():
@@ -244,23 +279,34 @@ class Store:
         self._settle(seq)
         return found
 
-    def batch(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
-        """Set many keys, all or nothing; None deletes.  The keys are unique, in any order."""
-        if not keys:
+    def batch(self, keys: Sequence[bytes], values: Sequence[bytes | None], ranges: Intervals = ()) -> None:
+        """Delete what is in some ranges, then set many keys, all or nothing; None deletes.
+
+        The keys are unique, in any order.  What is in the ranges costs the same, however much it is.
+        """
+        if not keys and not ranges:
             return
         with self._exclusive():
             self._prepare_write()
             self._dead.revive_all(keys)
             self._ready = False
-            length = self._wal.batch(keys, values)
+            wal = self._wal
+            length = wal.ranges(ranges, keys, values) if ranges else wal.batch(keys, values)
+            self._apply(keys, values, ranges)
+            wal.advance(length, len(keys) + len(ranges))
+            self._ready = True
+            charge = RANGE_FACTOR * length + RANGE_CHARGE * len(ranges) if ranges else length
+            self._account(charge + ENTRY_CHARGE * len(keys))
+            seq = self._wal.seq
+        self._settle(seq)
+
+    def _apply(self, keys: Sequence[bytes], values: Sequence[bytes | None], ranges: Intervals) -> None:
+        if ranges:
+            self._tree.void(ranges, keys, values)
+        else:
             active = self._tree.view.active
             active.deletes = active.deletes or None in values
             active.update(keys, values)
-            self._wal.advance(length, len(keys))
-            self._ready = True
-            self._account(length + ENTRY_CHARGE * len(keys))
-            seq = self._wal.seq
-        self._settle(seq)
 
     def clear(self) -> None:
         """Delete everything, at constant cost."""
@@ -385,9 +431,7 @@ class Store:
             change = records.decode_change(record)
             if change.clears:
                 self._tree.forget_everything()
-            active = self._tree.view.active
-            active.deletes = active.deletes or None in change.values
-            active.update(change.keys, change.values)
+            self._apply(change.keys, change.values, change.ranges)
             self._wal.advance(record.end - record.offset, record.count)
 
     def collect_garbage(self) -> None:
@@ -632,6 +676,8 @@ class Store:
             self._syncer.stop()
         self._tree.background.end()
         self._tree.let_go(*self._why_closed)
+        for moment in list(self._snapshots):
+            moment.close(*self._why_closed)
         self._wal.close()
         self._tables.close()
         self._directory.close()

@@ -1,7 +1,9 @@
 """Tree: what is live, and how that changes - seal, flush, compact, install, collect.
 
+    void      a range deletion: seal, and begin a memtable that hides what is older
     seal      the active memtable becomes the newest sealed one; small ones are folded together
-    flush     seal, end the log, write the sealed memtables into level 0, install, forget the logs
+    flush     seal, end the log, write the sealed memtables into level 0, make holes in the tables where they
+              have ranges, install, forget the logs
     compact   merge the tables of a plan, install, retire the inputs
     ingest    flush, write the entries of other tables into new ones, install
     install   one new manifest; then the view moves over; then what nobody needs is unlinked
@@ -17,6 +19,8 @@ Rules
   4. An ingest takes a sequence of its own, which no log has.  It is the one install that changes what reads
      find.  Cut off, it is over with the next write, sync or close, and what reads have found since stays: the
      state of the view is installed under a higher number, and only then do tables go that are not in it.
+  5. Ranges become holes of tables with the flush that makes their deletion durable, and not before: else a
+     crash could leave a deletion without the writes that came before it.
 
 Thread safety: under the lock of the store; `view` may be read by any thread.
 """
@@ -28,17 +32,18 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from lsmdbm._base.errors import FailedError, error
+from lsmdbm._base.intervals import Intervals, united
 from lsmdbm._engine.background import Background, Job
 from lsmdbm._engine.count import Count, after_flush
 from lsmdbm._engine.ingest import Source, placed, spans
 from lsmdbm._engine.install import Installer
 from lsmdbm._engine.jobs import Workshop, adopt, finished
-from lsmdbm._engine.memtable import Memtable, fold_newest
+from lsmdbm._engine.memtable import Memtable, fold_newest, sources
 from lsmdbm._engine.names import MANIFEST, TABLE, WAL, file_name, parse
 from lsmdbm._engine.plan import Plan
 from lsmdbm._engine.recovery import Recovered
 from lsmdbm._engine.stats import Stats, Totals, gather
-from lsmdbm._engine.version import Version
+from lsmdbm._engine.version import Version, voided
 from lsmdbm._engine.view import GoneView, View
 from lsmdbm._engine.wal import Wal
 from lsmdbm._format.manifest import Manifest, TableMeta
@@ -67,7 +72,7 @@ class Tree:
         self.background = Background(
             workshop, lambda: self.view.version, self._install_flush, self._install_compaction
         )
-        sealed = (recovered.memtable,) if recovered.memtable.entries else ()
+        sealed = () if recovered.memtable.is_empty else (recovered.memtable,)
         version = workshop.tables.track(recovered.version)
         active = Memtable(recovered.next_seq)
         self.view = View(active, sealed, version, workshop.tables, recovered.table_keys)
@@ -83,7 +88,7 @@ class Tree:
         """Return a view whose active memtable is empty.  O(1), but for folding small memtables."""
         view = self.view
         active = view.active
-        if active.entries:
+        if not active.is_empty:
             active.last_seq = self._wal.seq - 1
             flushing = self.background.flushing
             sealed = fold_newest((active, *view.sealed), len(flushing.memtables) if flushing else 0)
@@ -97,6 +102,23 @@ class Tree:
         """
         view = self.seal()
         return view.with_active(Memtable(view.active.first_seq), view.sealed)
+
+    def void(
+        self, ranges: Intervals, keys: Sequence[bytes] = (), values: Sequence[bytes | None] = ()
+    ) -> None:
+        """Do to memory what a range deletion does, and set keys after it; both show at once.
+
+        `wal.seq` is its own sequence.  O(1), but for folding small memtables.  Done twice, as healing may do
+        it, it only seals what it did before.
+        """
+        if self.view.active.entries:
+            self.seal()
+        view = self.view
+        before = view.active
+        entries = dict(zip(keys, values, strict=True))
+        active = Memtable(before.first_seq, entries, united(before.ranges, ranges))
+        active.deletes, active.charge = None in values, before.charge
+        self.view = view.with_active(active, view.sealed)
 
     def forget_everything(self) -> None:
         """Do to memory what a clear() does; `wal.seq` is the sequence of the clear itself."""
@@ -160,7 +182,8 @@ class Tree:
         sealed = self.view.sealed
         if sealed[-len(memtables) :] != memtables:  # rule 2
             return
-        version, remaining = self.view.version.replace((), {0: metas}), sealed[: -len(memtables)]
+        version = self.view.version.void(sources(memtables)[1]).replace((), {0: metas})  # rule 5
+        remaining = sealed[: -len(memtables)]
         table_keys = after_flush(self.view, memtables)
 
         def move_over() -> None:
@@ -172,9 +195,11 @@ class Tree:
         self._totals.flushed_bytes += sum(meta.file_bytes for meta in metas)
 
     def _install_compaction(self, plan: Plan, metas: list[TableMeta]) -> None:
-        if not {meta.number for meta in plan.inputs} <= {meta.number for meta in self.view.version}:  # rule 2
+        if not {meta.number for meta in plan.inputs} & {meta.number for meta in self.view.version}:  # rule 2
+            self._retire_void(metas, self.view.version)
             return
-        version = self.view.version.replace(plan.inputs, {plan.level: metas}, is_drop=plan.is_drop)
+        fresh = voided(tuple(metas), self.view.version.voided_since(plan.inputs))
+        version = self.view.version.replace(plan.inputs, {plan.level: fresh}, is_drop=plan.is_drop)
         table_keys = None if plan.is_drop else self.view.table_keys
 
         def move_over() -> None:
@@ -182,6 +207,7 @@ class Tree:
             tracked = self._workshop.tables.track(version)
             sealed = self._uncounted(view.sealed) if plan.is_drop else view.sealed
             self.view = view.with_version(tracked, sealed, table_keys)
+            self._retire_void(metas, tracked)
 
         self._install(version, self.view.flushed_seq, table_keys, move_over)
         if plan.is_drop:
@@ -192,6 +218,11 @@ class Tree:
         else:
             self._totals.compactions += 1
             self._totals.compacted_bytes += sum(meta.file_bytes for meta in metas)
+
+    def _retire_void(self, outputs: Sequence[TableMeta], version: Version) -> None:
+        """See to the outputs of a compaction that became void before they were installed."""
+        live = {meta.number for meta in version}
+        self._workshop.tables.retire(meta for meta in outputs if meta.number not in live)
 
     def _uncounted(self, sealed: tuple[Memtable, ...]) -> tuple[Memtable, ...]:
         """Return sealed memtables for what is below them now; views of before keep those they have."""
@@ -343,12 +374,12 @@ class Tree:
             except error:
                 pass  # the next opening collects it
 
-    def stats(self, failure: BaseException | None) -> Stats:
+    def stats(self, failure: BaseException | None, snapshots: int) -> Stats:
         """Return the figures of this moment."""
         self._totals.written_bytes = self._wal.written_bytes
         self._totals.delegated = self.background.delegated
         trouble = failure or self.background.trouble
-        return gather(self.view, self._wal.log_count(), self._totals, trouble)
+        return gather(self.view, self._wal.log_count(), self._totals, trouble, snapshots)
 
 
 def _count_with(metas: list[TableMeta], view: View) -> int | None:

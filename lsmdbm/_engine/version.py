@@ -4,6 +4,7 @@ Rules
   1. Level 0 holds tables newest first, which may overlap; what one compaction left there stands together,
      in key order.  A deeper level holds tables in key order that do not overlap.
   2. What stands in a lower-numbered level is newer than what stands in a higher-numbered one.
+  3. What is in the holes of a table is void, in that table alone.  A table that would be void is left out.
 
 Thread safety: immutable.
 """
@@ -12,9 +13,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from operator import attrgetter
+from dataclasses import replace
+from operator import attrgetter, is_
 
 from lsmdbm._base.errors import error
+from lsmdbm._base.intervals import Intervals, holds, holds_all, inside, united, without
 from lsmdbm._format.manifest import MAX_LEVELS, MAX_TABLES, TableMeta
 
 Run = tuple[TableMeta, ...]  # in key order, without overlap
@@ -26,12 +29,13 @@ _smallest = attrgetter("smallest")
 class _Facts:
     """What is found out once about the tables of a level."""
 
-    __slots__ = ("file_bytes", "largest", "may_delete")
+    __slots__ = ("file_bytes", "holes", "largest", "may_delete")
 
     def __init__(self, tables: tuple[TableMeta, ...]) -> None:
         self.largest = [meta.largest for meta in tables]
         self.file_bytes = sum([meta.file_bytes for meta in tables])
         self.may_delete = any([meta.tombstones for meta in tables])
+        self.holes = max([len(meta.holes) for meta in tables], default=0)
 
 
 class Version:
@@ -43,7 +47,10 @@ class Version:
         before: the version that this one was made from: what is known of levels in common is taken over.
     """
 
-    __slots__ = ("__weakref__", "_deep", "_facts", "_largest", "drops", "levels", "may_delete", "total_bytes")
+    __slots__ = (
+        *("__weakref__", "_deep", "_facts", "_largest"),
+        *("drops", "levels", "may_delete", "most_holes", "total_bytes"),
+    )
 
     def __init__(self, levels: Levels = (), drops: int = 0, before: Version | None = None) -> None:
         while levels and not levels[-1]:
@@ -56,6 +63,7 @@ class Version:
         deep = zip(self._largest[1:], levels[1:], strict=True)
         self._deep = [level for level in deep if level[1]]  # what a point read walks through, behind level 0
         self.may_delete = any(facts.may_delete for facts in self._facts)
+        self.most_holes = max([facts.holes for facts in self._facts], default=0)  # in one table
         self.total_bytes = sum(facts.file_bytes for facts in self._facts)  # on disk
 
     def __iter__(self) -> Iterator[TableMeta]:
@@ -87,7 +95,7 @@ class Version:
         return tables[low : bisect_right(tables, largest, low, key=_smallest)]
 
     def candidates(self, key: bytes) -> list[TableMeta]:
-        """Return the tables whose bounds include `key`, newest first."""
+        """Return the tables whose bounds include `key`, and no hole of which does, newest first."""
         if not self.levels:
             return []
         found = [meta for meta in self.levels[0] if meta.smallest <= key <= meta.largest]
@@ -95,6 +103,8 @@ class Version:
             index = bisect_left(largest, key)
             if index < len(metas) and metas[index].smallest <= key:
                 found.append(metas[index])
+        if self.most_holes:
+            found = [meta for meta in found if not holds(meta.holes, key)]
         return found
 
     def within(self, number: int, start: bytes | None, stop: bytes | None) -> tuple[TableMeta, ...]:
@@ -117,6 +127,23 @@ class Version:
     def holds_below(self, number: int, key: bytes) -> bool:
         """Return whether a level deeper than `number` has a table whose bounds include `key`."""
         return any(self.overlapping(deeper, key, key) for deeper in range(number + 1, len(self.levels)))
+
+    def void(self, ranges: Intervals) -> Version:
+        """Return the version that a deletion of everything in some ranges leaves.  O(tables), no read."""
+        levels = tuple(voided(level, ranges) for level in self.levels)
+        return self if all(map(is_, levels, self.levels)) else Version(levels, self.drops, self)
+
+    def voided_since(self, metas: Sequence[TableMeta]) -> Intervals:
+        """Return what has become void of some tables of an earlier version, as this one has them.
+
+        Requires that tables which are not here any more were void: that nothing else took them away.
+        """
+        now = {meta.number: meta.holes for meta in self}
+        found: Intervals = ()
+        for meta in metas:
+            everything = ((meta.smallest, meta.largest + b"\0"),)
+            found = united(found, without(now.get(meta.number, everything), meta.holes))
+        return found
 
     def replace(
         self, removed: Sequence[TableMeta], added: Mapping[int, Sequence[TableMeta]], *, is_drop: bool = False
@@ -154,6 +181,22 @@ class Version:
     def _place(self, gone: set[int]) -> int:
         """Return where in level 0 the newest of these tables stands; 0 if none is there."""
         return next((place for place, meta in enumerate(self.level(0)) if meta.number in gone), 0)
+
+
+def voided(metas: Run, ranges: Intervals) -> Run:
+    """Return tables without what is in some ranges; those that are void then are left out."""
+    left = [_without(meta, ranges) for meta in metas]
+    if all(map(is_, left, metas)):
+        return metas
+    return tuple(meta for meta in left if meta is not None)
+
+
+def _without(meta: TableMeta, ranges: Intervals) -> TableMeta | None:
+    fresh = inside(ranges, meta.smallest, meta.largest + b"\0")
+    if not fresh:
+        return meta
+    holes = united(meta.holes, fresh)
+    return None if holds_all(holes, meta.smallest, meta.largest) else replace(meta, holes=holes)
 
 
 def sorted_runs(tables: Sequence[TableMeta]) -> list[Run]:

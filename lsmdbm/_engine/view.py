@@ -5,7 +5,9 @@ Rules
   2. Whoever holds a View keeps its tables on disk.
   3. A View taken for a range has an empty active memtable: taking it seals what was active, so that
      nothing below the read moves.
-  4. Everything up to `flushed_seq` is in the tables, and nothing else; `table_keys` counts their live keys,
+  4. What is in the ranges of a memtable is void in all that is older than it, what is in the holes of a table
+     in that table alone.  Reads go around both, and never come to what is void.
+  5. Everything up to `flushed_seq` is in the tables, and nothing else; `table_keys` counts their live keys,
      None if that is not known.  With the tables it moves in one step.
 
 Thread safety: immutable but for the active memtable, of which `get` only looks up single keys.
@@ -18,7 +20,8 @@ from typing import NoReturn
 
 from lsmdbm._base.chunk import MISSING, Chunks
 from lsmdbm._base.errors import ClosedError
-from lsmdbm._engine.memtable import Memtable
+from lsmdbm._base.intervals import Intervals, gaps, holds, united
+from lsmdbm._engine.memtable import Memtable, find, sources
 from lsmdbm._engine.merge import merge, visible
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.version import Version, sorted_runs
@@ -31,7 +34,7 @@ AFTER_FORK = "The database was opened before a fork: open it again in the child"
 class View:
     """The state of the store as one read sees it."""
 
-    __slots__ = ("_reader", "active", "sealed", "table_keys", "tables", "version")
+    __slots__ = ("_has_ranges", "_reader", "active", "sealed", "table_keys", "tables", "version")
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class View:
         self.tables = tables
         self.table_keys = table_keys
         self._reader = tables.reader
+        self._has_ranges = bool(active.ranges) or any([memtable.ranges for memtable in sealed])
 
     @property
     def flushed_seq(self) -> int:
@@ -61,6 +65,9 @@ class View:
         value = self.active.entries.get(key, MISSING)
         if value is not MISSING:
             return value
+        if self._has_ranges:
+            value = find((self.active, *self.sealed), key)
+            return self._get_from_tables(key) if value is MISSING else value
         for memtable in self.sealed:
             value = memtable.entries.get(key, MISSING)
             if value is not MISSING:
@@ -71,7 +78,9 @@ class View:
         """Return what the memtables say of some keys; those of which they say nothing are left out."""
         found: dict[bytes, bytes | None] = {}
         for memtable in reversed((self.active, *self.sealed)):
-            entries = memtable.entries
+            entries, ranges = memtable.entries, memtable.ranges
+            if ranges:
+                found.update((key, None) for key in keys if holds(ranges, key))
             found.update((key, entries[key]) for key in keys if key in entries)
         return found
 
@@ -125,16 +134,13 @@ class View:
         """Return the entries of a range, tombstones included."""
         if start is not None and stop is not None and start >= stop:
             return iter(())
-        memtables = [memtable for memtable in (self.active, *self.sealed) if memtable.entries]
-        sources = [
-            memtable.chunks(start, stop, reverse=reverse, keys_only=keys_only) for memtable in memtables
-        ]
+        found, void = sources((self.active, *self.sealed), start, stop, reverse=reverse, keys_only=keys_only)
         for number in range(len(self.version.levels)):
             inside = self.version.within(number, start, stop)
             runs = sorted_runs(inside) if number == 0 else [inside]
             runs = [run[::-1] for run in runs] if reverse else runs
-            sources += [self._run(run, start, stop, reverse, keys_only) for run in runs if run]
-        return merge(sources, reverse=reverse)
+            found += [self._run(run, void, start, stop, reverse, keys_only) for run in runs if run]
+        return merge(found, reverse=reverse)
 
     def may_delete(self) -> bool:
         """Return whether there may be tombstones anywhere."""
@@ -165,13 +171,35 @@ class View:
     def _run(
         self,
         metas: Iterable[TableMeta],
+        void: Intervals,
         start: bytes | None,
         stop: bytes | None,
         reverse: bool,
         keys_only: bool,
     ) -> Chunks:
         for meta in metas:
-            yield from self._reader(meta).chunks(start, stop, reverse=reverse, keys_only=keys_only)
+            if not void and not meta.holes:
+                yield from self._reader(meta).chunks(start, stop, reverse=reverse, keys_only=keys_only)
+                continue
+            end = meta.largest + b"\0"
+            low = meta.smallest if start is None else max(start, meta.smallest)
+            parts = gaps(united(void, meta.holes), low, end if stop is None else min(stop, end))
+            for first, behind in reversed(parts) if reverse else parts:  # rule 4
+                yield from self._reader(meta).chunks(first, behind, reverse=reverse, keys_only=keys_only)
+
+    def stored_bytes(self, start: bytes | None, stop: bytes | None) -> int:
+        """Return about how many bytes on disk the tables have for `start <= key < stop`.
+
+        Reads no blocks: of a table that a bound goes through, the index says how large a part is meant.
+        """
+        total = 0
+        for number in range(len(self.version.levels)):
+            for meta in self.version.within(number, start, stop):
+                is_inside = (start is None or start <= meta.smallest) and (
+                    stop is None or meta.largest < stop
+                )
+                total += meta.file_bytes if is_inside else self._reader(meta).stored_bytes(start, stop)
+        return total
 
     def check_tables(self) -> None:
         """Read every table whole.
@@ -186,6 +214,10 @@ class View:
     def below(self, depth: int) -> View:
         """Return what the sealed memtables from `depth` on and the tables say: nothing that still grows."""
         return View(Memtable(0), self.sealed[depth:], self.version, self.tables, self.table_keys)
+
+    def under(self, ranges: Intervals) -> View:
+        """Return this view, whose active memtable is empty, as some range deletions leave it."""
+        return View(Memtable(0, ranges=ranges), self.sealed, self.version, self.tables)
 
     def with_active(self, active: Memtable, sealed: tuple[Memtable, ...]) -> View:
         """Return this view with other memtables."""

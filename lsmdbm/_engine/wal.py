@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lsmdbm._base.errors import FailedError, error
+from lsmdbm._base.intervals import Intervals
 from lsmdbm._base.storage import Directory, File, Storage, write_all
 from lsmdbm._engine.install import check_owner, synced
 from lsmdbm._engine.names import WAL, Counter
@@ -145,6 +146,14 @@ class Wal:
             self._start()
         offset, seq = self.position
         return self._write(records.encode_chunk(self._seed, seq, self._durable, keys, values), offset)
+
+    def ranges(self, ranges: Intervals, keys: Sequence[bytes], values: Sequence[bytes | None]) -> int:
+        """Write the record that voids what is older in some ranges, and then is a batch."""
+        if self._file is None:
+            self._start()
+        offset, seq = self.position
+        record = records.encode_ranges(self._seed, seq, self._durable, ranges, keys, values)
+        return self._write(record, offset)
 
     def clear(self) -> int:
         """Write the record that voids everything before it."""

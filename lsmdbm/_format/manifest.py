@@ -8,6 +8,8 @@
     table    := level u8 | number u64 | file_bytes u64 | footer_crc u32 | entries u64 | tombstones u64
                 | raw_bytes u64 | first_seq u64 | last_seq u64
                 | smallest counted | largest counted                        counted := length u32 | bytes
+                | holes u32 | hole[holes], if bit 7 of level is set
+    hole     := start counted | stop counted                                start is in, stop is out
 
 Rules
   1. `last_seq` is the newest sequence held in tables; `min_wal` the lowest log number still needed.
@@ -15,6 +17,9 @@ Rules
   3. Tables of level 0 come newest first, those of a deeper level in key order, without overlap.
   4. `total` is the length of the whole file, `crc` is over all before it, seeded with the number: a
      file cut short, or under another name, is no manifest.
+
+  5. What a table has in its holes is void: a range deletion came after it.  Holes are ascending, do not touch
+     and lie within the bounds of the table.  If there are any, bit 0 of `features` is set.
 
 Thread safety: pure functions.  Spec: docs/format.md, Manifest.
 """
@@ -26,6 +31,7 @@ from dataclasses import dataclass, field
 from struct import Struct
 
 from lsmdbm._base.chunk import MAX_KEY_BYTES
+from lsmdbm._base.intervals import Intervals, holds_all
 from lsmdbm._base.options import Options
 from lsmdbm._format.coding import (
     FORMAT_VERSION,
@@ -40,7 +46,9 @@ from lsmdbm._format.coding import (
 )
 
 MAGIC, END_MAGIC = b"LSMM", b"LSMMEND."  # On disk: never changes.
-KNOWN_FEATURES = 0
+HOLES = 1  # On disk: never changes.  A bit of the features: there are tables with holes
+KNOWN_FEATURES = HOLES
+HOLED = 0x80  # On disk: never changes.  A bit beside the level
 MAX_MANIFEST_BYTES = 64 << 20
 MAX_LEVELS = 16
 MAX_TABLES = 100_000
@@ -69,6 +77,7 @@ class TableMeta:
     last_seq: int
     smallest: bytes
     largest: bytes
+    holes: Intervals = ()  # what is void of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +97,11 @@ class Manifest:
 def encode(manifest: Manifest) -> bytes:
     """Return the file that holds `manifest`.  O(tables)."""
     count = manifest.live_count
+    features = HOLES if any(meta.holes for metas in manifest.levels for meta in metas) else 0
     is_possible = count is not None and 0 <= count <= MAX_NUMBER  # no other one would be read back
     parts = [
         _FIXED.pack(
-            *(MAGIC, FORMAT_VERSION, FORMAT_VERSION, KNOWN_FEATURES, manifest.uuid),
+            *(MAGIC, FORMAT_VERSION, FORMAT_VERSION, features, manifest.uuid),
             *(manifest.number, manifest.next_number, manifest.last_seq, manifest.min_wal),
             count if is_possible else UNKNOWN_COUNT,
         ),
@@ -119,10 +129,21 @@ def encode_shape(shape: Mapping[str, object]) -> bytes:
 def encode_table(level: int, meta: TableMeta) -> bytes:
     """Return what is known of a table as bytes."""
     fields = _TABLE.pack(
-        *(level, meta.number, meta.file_bytes, meta.footer_crc, meta.entries, meta.tombstones),
+        *(
+            level | HOLED if meta.holes else level,
+            meta.number,
+            meta.file_bytes,
+            meta.footer_crc,
+            meta.entries,
+            meta.tombstones,
+        ),
         *(meta.raw_bytes, meta.first_seq, meta.last_seq),
     )
-    return fields + counted(meta.smallest) + counted(meta.largest)
+    known = fields + counted(meta.smallest) + counted(meta.largest)
+    if not meta.holes:
+        return known
+    holes = [counted(start) + counted(stop) for start, stop in meta.holes]
+    return b"".join((known, U32.pack(len(holes)), *holes))
 
 
 def decode(data: bytes, number: int) -> Manifest:
@@ -148,6 +169,8 @@ def decode(data: bytes, number: int) -> Manifest:
         raise Malformed(f"{tables} tables: the limit is {MAX_TABLES}")
     for _ in range(tables):
         level, meta = decode_table(cursor)
+        if meta.holes and not features & HOLES:
+            raise Malformed(f"table {meta.number} has holes, which the features deny")
         if not len(levels) - 1 <= level < MAX_LEVELS or _overlaps(levels, level, meta):  # rule 3
             raise Malformed(f"table {meta.number} in level {level} is out of order")
         levels += [[] for _ in range(level + 1 - len(levels))]
@@ -206,9 +229,26 @@ def decode_table(cursor: Cursor) -> tuple[int, TableMeta]:
         raise Malformed(f"bounds of table {number} are wrong")
     if not tombstones <= entries <= MAX_NUMBER or not entries or not file_bytes:
         raise Malformed(f"table {number} of {entries} entries, {tombstones} deletions, {file_bytes} bytes")
-    return level, TableMeta(
-        number, file_bytes, crc, entries, tombstones, raw_bytes, first, last, smallest, largest
+    holes = _decode_holes(cursor, number, smallest, largest) if level & HOLED else ()
+    return level & ~HOLED, TableMeta(
+        number, file_bytes, crc, entries, tombstones, raw_bytes, first, last, smallest, largest, holes
     )
+
+
+def _decode_holes(cursor: Cursor, number: int, smallest: bytes, largest: bytes) -> Intervals:  # rule 5
+    count, holes, last = cursor.unpack(U32)[0], [], None
+    if not count:
+        raise Malformed(f"table {number} has no hole")
+    for _ in range(count):
+        start, stop = cursor.counted(), cursor.counted()
+        is_first = start >= smallest if last is None else start > last
+        if not is_first or not start < stop <= largest + b"\0":
+            raise Malformed(f"holes of table {number} are out of order, or outside of its bounds")
+        holes.append((start, stop))
+        last = stop
+    if holds_all(tuple(holes), smallest, largest):
+        raise Malformed(f"table {number} is void")
+    return tuple(holes)
 
 
 def _overlaps(levels: list[list[TableMeta]], level: int, meta: TableMeta) -> bool:

@@ -10,6 +10,10 @@
       3 CHUNK   key_column_bytes u32 | tombstones_bytes u32 | column of keys | positions of the
                 deleted ones | column of the other values, if any                keys in any order
       4 CLEAR   nothing: every older write is void
+      5 RANGES  ranges u32 | range[ranges] | what follows the kind in a CHUNK, if there are keys:
+                older writes in the ranges are void, then the keys are set
+    range   := start counted | stop counted          start is in, stop is out, none (empty) at the end
+                                                     of all keys; counted := length u32 | bytes
     mark    := a record with count 0 whose payload is the header of the log, without a kind
 
 Rules
@@ -20,7 +24,8 @@ Rules
      none.  It never lies behind the record itself.  56 or more promises that all earlier logs
      are durable, or flushed, too.
   4. The log ends at its first invalid record.  What stands behind matters only for the promises in it.
-  5. Kind 5 is kept for range deletions; a reader refuses kinds that it does not know.
+  5. A reader refuses kinds that it does not know.
+  6. The ranges of a record are ascending and do not touch.  Each is one operation, and so is each key.
 
 Thread safety: pure functions.  Spec: docs/format.md, Log.
 """
@@ -32,13 +37,24 @@ from dataclasses import dataclass
 from struct import Struct
 
 from lsmdbm._base.chunk import MAX_KEY_BYTES
-from lsmdbm._format.coding import FORMAT_VERSION, MAX_NUMBER, U32, Malformed, Unsupported, crc32, file_seed
+from lsmdbm._base.intervals import ABOVE_ALL, MAX_BOUND_BYTES, Intervals
+from lsmdbm._format.coding import (
+    FORMAT_VERSION,
+    MAX_NUMBER,
+    U32,
+    Cursor,
+    Malformed,
+    Unsupported,
+    counted,
+    crc32,
+    file_seed,
+)
 from lsmdbm._format.columns import decode as decode_column
 from lsmdbm._format.columns import decode_positions, encode_positions, spread
 from lsmdbm._format.columns import encode as encode_column
 
 MAGIC = b"LSMW"  # On disk: never changes.
-PUT, DELETE, CHUNK, CLEAR = 1, 2, 3, 4  # On disk: never changes.
+PUT, DELETE, CHUNK, CLEAR, RANGES = 1, 2, 3, 4, 5  # On disk: never changes.
 MAX_PAYLOAD_BYTES = (1 << 31) - 1
 MAX_LOG_FILE_BYTES = (1 << 32) - 1  # so that `prev_end` can say where it ends
 
@@ -48,7 +64,8 @@ _AFTER_CRC = Struct("<IQII")
 _PUT = Struct("<IQIIBI")
 _DELETE = Struct("<IQIIB")
 _PUT_PAYLOAD = Struct("<BI")
-_CHUNK_PAYLOAD = Struct("<BII")
+_COLUMNS = Struct("<II")
+_RANGES = Struct("<BI")
 HEADER_BYTES = _HEADER.size + U32.size
 RECORD_BYTES = _RECORD.size
 
@@ -119,11 +136,12 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one record does: void everything older if `clears`, then set `keys` to `values`."""
+    """What one record does: void all that is older if `clears`, what is in `ranges` of it; then set keys."""
 
     keys: Sequence[bytes]
     values: Sequence[bytes | None]
     clears: bool = False
+    ranges: Intervals = ()
 
 
 def encode_put(seed: int, seq: int, durable: int, key: bytes, value: bytes) -> bytes:
@@ -147,16 +165,48 @@ def encode_chunk(
     Raises:
         ValueError: the batch is larger than a record may be.
     """
+    return _encode(seed, seq, len(keys), durable, _joined([bytes((CHUNK,)), *_columns(keys, values)]))
+
+
+def encode_ranges(
+    seed: int,
+    seq: int,
+    durable: int,
+    ranges: Intervals,
+    keys: Sequence[bytes] = (),
+    values: Sequence[bytes | None] = (),
+) -> bytes:
+    """Return the record that voids what is older in some ranges, and then sets keys as `encode_chunk` does.
+
+    Raises:
+        ValueError: it is larger than a record may be.
+    """
+    parts = [_RANGES.pack(RANGES, len(ranges))]
+    for start, stop in ranges:
+        parts += [counted(start), counted(b"" if stop == ABOVE_ALL else stop)]
+    if keys:
+        parts += _columns(keys, values)
+    return _encode(seed, seq, len(ranges) + len(keys), durable, _joined(parts))
+
+
+def _columns(keys: Sequence[bytes], values: Sequence[bytes | None]) -> list[bytes]:
     key_column = encode_column(keys)
     deleted = [position for position, value in enumerate(values) if value is None] if None in values else []
     positions = encode_positions(deleted)
     live = [value for value in values if value is not None] if deleted else values
     value_column = encode_column(live) if live else b""  # type: ignore[arg-type]  # no None is left
-    sizes = _CHUNK_PAYLOAD.pack(CHUNK, len(key_column), len(positions))
-    payload = sizes + key_column + positions + value_column
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        raise ValueError(f"batch of {len(payload)} bytes: the limit is {MAX_PAYLOAD_BYTES}")
-    return _encode(seed, seq, len(keys), durable, payload)
+    _check_size(len(key_column))
+    return [_COLUMNS.pack(len(key_column), len(positions)), key_column, positions, value_column]
+
+
+def _joined(parts: list[bytes]) -> bytes:
+    _check_size(sum(map(len, parts)))
+    return b"".join(parts)
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_PAYLOAD_BYTES:
+        raise ValueError(f"batch of {size} bytes: the limit is {MAX_PAYLOAD_BYTES}")
 
 
 def encode_clear(seed: int, seq: int, durable: int) -> bytes:
@@ -190,22 +240,47 @@ def decode_change(record: Record) -> Change:
             return Change((payload[_PUT_PAYLOAD.size : end],), (payload[end:],))
     elif kind == DELETE and count == 1 and len(payload) <= 1 + MAX_KEY_BYTES:
         return Change((payload[1:],), (None,))
-    elif kind == CHUNK and len(payload) >= _CHUNK_PAYLOAD.size:
-        return _decode_chunk(payload, count)
+    elif kind == CHUNK and len(payload) > _COLUMNS.size:
+        return _decode_chunk(payload, 1, count, ())
     elif kind == CLEAR and count == 1 and len(payload) == 1:
         return Change((), (), clears=True)
-    elif kind > CLEAR:
+    elif kind == RANGES and len(payload) >= _RANGES.size:
+        return _decode_ranges(payload, count)
+    elif kind > RANGES:
         raise Unsupported(f"record of kind {kind} is of a newer format")
     raise Malformed(f"payload of a record of kind {kind} is damaged")
 
 
-def _decode_chunk(payload: bytes, count: int) -> Change:
-    _, key_bytes, position_bytes = _CHUNK_PAYLOAD.unpack_from(payload)
-    keys_end = _CHUNK_PAYLOAD.size + key_bytes
+def _decode_ranges(payload: bytes, count: int) -> Change:
+    cursor = Cursor(payload)
+    range_count = cursor.unpack(_RANGES)[1]
+    if not 0 < range_count <= min(count, len(payload)):
+        raise Malformed(f"{range_count} ranges in a record of {count} operations")
+    ranges, last = [], None
+    for _ in range(range_count):
+        start, stop = cursor.counted(), cursor.counted() or ABOVE_ALL
+        if not start < stop or max(len(start), len(stop)) > MAX_BOUND_BYTES:
+            raise Malformed("bounds of a range are wrong")
+        if last is not None and start <= last:  # rule 6
+            raise Malformed("ranges are out of order")
+        ranges.append((start, stop))
+        last = stop
+    if count > range_count:
+        return _decode_chunk(payload, cursor.position, count - range_count, tuple(ranges))
+    cursor.finish()
+    return Change((), (), ranges=tuple(ranges))
+
+
+def _decode_chunk(payload: bytes, start: int, count: int, ranges: Intervals) -> Change:
+    keys_start = start + _COLUMNS.size
+    if keys_start > len(payload):
+        raise Malformed("columns of a record cut short")
+    key_bytes, position_bytes = _COLUMNS.unpack_from(payload, start)
+    keys_end = keys_start + key_bytes
     positions_end = keys_end + position_bytes
     if positions_end > len(payload) or not 0 < count <= len(payload):
         raise Malformed("columns of a record cut short")
-    keys = decode_column(payload[_CHUNK_PAYLOAD.size : keys_end], count)
+    keys = decode_column(payload[keys_start:keys_end], count)
     if key_bytes > MAX_KEY_BYTES and max(map(len, keys)) > MAX_KEY_BYTES:
         raise Malformed("key over the limit")
     deleted = decode_positions(payload[keys_end:positions_end], count)
@@ -213,7 +288,7 @@ def _decode_chunk(payload: bytes, count: int) -> Change:
     live = decode_column(column, count - len(deleted)) if column else []
     if len(live) + len(deleted) != count:
         raise Malformed(f"{len(live)} values and {len(deleted)} deletions for {count} keys")
-    return Change(keys, spread(live, deleted))
+    return Change(keys, spread(live, deleted), ranges=ranges)
 
 
 def is_mark(record: Record) -> bool:

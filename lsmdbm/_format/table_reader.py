@@ -19,6 +19,7 @@ Spec: docs/format.md, Table.
 
 from __future__ import annotations
 
+import dataclasses
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -179,6 +180,21 @@ class TableReader:
     def separators(self) -> list[bytes]:
         """Return the separator of each block: its keys are not above it, and above the one before."""
         return self._separators
+
+    def stored_bytes(self, start: bytes | None, stop: bytes | None) -> int:
+        """Return how many bytes of the file the blocks take that may hold a key with `start <= key < stop`.
+
+        With the share of filter and index that goes with them.  O(log n), from memory.
+        """
+        first = 0 if start is None else bisect_left(self._separators, start)
+        last = self.block_count - 1
+        if stop is not None:
+            last = min(last, bisect_left(self._separators, stop))
+        if first > last:
+            return 0
+        begin, end = self.handle(0).offset, self.handle(self.block_count - 1).end
+        part = self.handle(last).end - self.handle(first).offset
+        return self.meta.file_bytes * part // (end - begin)
 
     def get(self, key: bytes, *, is_probable: bool = False) -> bytes | None | Missing:
         """Return the value of `key`, None if it is deleted here, MISSING if it is not here.
@@ -361,6 +377,7 @@ class TableReader:
             error: a block is of a newer format.
         """
         path, meta, said = self._file.path, self.meta, self.metadata
+        known = dataclasses.replace(meta, holes=())  # of which a table knows nothing
         try:
             with _decoding(self._file, 0):
                 if file_seed(*decode_header(self._file.pread(HEADER_BYTES, 0))) != self._seed:
@@ -393,7 +410,7 @@ class TableReader:
             )
         if is_whole and (raw_bytes, smallest, largest) != (meta.raw_bytes, meta.smallest, meta.largest):
             yield CorruptionError(path, -1, "first key, last key or bytes of the blocks: not as stated")
-        if said.meta(meta.number, meta.file_bytes, meta.footer_crc) != meta:
+        if said.meta(meta.number, meta.file_bytes, meta.footer_crc) != known:
             yield CorruptionError(path, -1, "counts or bounds differ from what the manifest says")
 
     def _dictionary_problems(self) -> Iterator[CorruptionError]:

@@ -1,5 +1,6 @@
 """docs/format.md, executable: its examples, tables of fields, codes and limits are those of the code."""
 
+import dataclasses
 import re
 from importlib import import_module
 from pathlib import Path
@@ -8,6 +9,7 @@ from struct import Struct
 import pytest
 
 from lsmdbm._base import chunk
+from lsmdbm._base.intervals import ABOVE_ALL
 from lsmdbm._format import block, coding, columns, dictionaries, envelope, footer, manifest, records
 from lsmdbm._format.footer import FOOTER_BYTES, BlockHandle, Footer
 from lsmdbm._format.manifest import Manifest
@@ -132,6 +134,18 @@ def manifest_file():
     )
 
 
+def deletions():
+    """Return the record of a range deletion, and what it leaves in the manifest."""
+    seed = LogHeader(number=17, salt=0x8877665544332211, first_seq=1).seed
+    ranges = ((b"a", b"c"), (b"pear", ABOVE_ALL))
+    _, meta = table()
+    holed = manifest.encode_table(0, dataclasses.replace(meta, holes=((b"b", b"c"),)))
+    return {
+        "record-ranges": (56, records.encode_ranges(seed, 1, 0, ranges, [b"apple"], [b"red"])),
+        "manifest-holes": (162, holed[len(manifest.encode_table(0, meta)) :]),
+    }
+
+
 def envelope_of_a_frame(stored):
     """Return the envelope of the example made again from its frame, which zstd must take for 64 letters."""
     seed = coding.file_seed(18, 0x1122334455667788)
@@ -146,6 +160,7 @@ def expected_examples():
         **log(),
         **table()[0],
         "manifest": (0, manifest_file()),
+        **deletions(),
         "column-uniform": (0, columns.encode([b"ab", b"cd"])),
         "column-sized": (0, columns.encode([b"\0\n\xff", b"ab"])),
         "column-split": (0, columns.encode([b"a", b"", b"bc"])),
@@ -165,7 +180,8 @@ EXPECTED_FIELDS = {  # table of fields on the page: struct codes in the code
     "record": codes(records._RECORD),
     "record-put": codes(records._PUT_PAYLOAD),
     "record-delete": codes("B"),
-    "record-chunk": codes(records._CHUNK_PAYLOAD),
+    "record-chunk": codes("B", records._COLUMNS),
+    "record-ranges": codes(records._RANGES, records._COLUMNS),
     "record-clear": codes("B"),
     "column-uniform": codes(columns._UNIFORM),
     "column-sized": codes("BB"),
@@ -184,12 +200,15 @@ EXPECTED_FIELDS = {  # table of fields on the page: struct codes in the code
     "footer": codes(footer._FOOTER, coding.U32, f"{len(footer.FOOTER_MAGIC)}s"),
     "manifest": codes(manifest._FIXED, manifest._SHAPE, coding.U32, manifest._TAIL),
     "manifest-table": codes(manifest._TABLE),
+    "manifest-holes": codes(coding.U32),
 }
 MADE_OF_OTHERS = {  # a Struct that serves several fields at once: those it is made of
     "records._AFTER_CRC": codes(records._RECORD)[1:],
     "records._PUT": codes(records._RECORD)[1:] + codes(records._PUT_PAYLOAD),
     "records._DELETE": codes(records._RECORD)[1:] + codes("B"),
     "coding.U64": codes("Q"),
+    "records._COLUMNS": codes(records._COLUMNS),
+    "records._RANGES": codes(records._RANGES),
     "block._PLAIN_HEAD": codes(block._HEAD) + codes(block._ENTRY),
     "footer._HEADER": EXPECTED_FIELDS["table-header"][:-1],
     "records._HEADER": EXPECTED_FIELDS["log-header"][:-1],
@@ -200,12 +219,15 @@ MADE_OF_OTHERS = {  # a Struct that serves several fields at once: those it is m
     "manifest._TAIL": EXPECTED_FIELDS["manifest"][16:],
 }
 EXPECTED_CODES = {
-    "records": {name: getattr(records, name) for name in ("PUT", "DELETE", "CHUNK", "CLEAR")},
+    "records": {name: getattr(records, name) for name in ("PUT", "DELETE", "CHUNK", "CLEAR", "RANGES")},
     "columns": {name: getattr(columns, name) for name in ("UNIFORM", "SIZED", "SPLIT")},
     "block": {name: getattr(block, name) for name in ("KEYS", "TOMBSTONES")},
 }
 FIELDS_IN_EXAMPLES = {  # where they are not those of the table with the name of the example
-    **{f"record-{kind}": ["record", f"record-{kind}"] for kind in ("put", "delete", "clear", "chunk")},
+    **{
+        f"record-{kind}": ["record", f"record-{kind}"]
+        for kind in ("put", "delete", "clear", "chunk", "ranges")
+    },
     "mark": ["record", "log-header"],
     "block": ["block-head", "block-column", "block-column"],
     "block-last": ["block-head", "block-column"],
@@ -382,7 +404,7 @@ def test_page_names_every_magic():
 
 def test_versions_and_features_on_the_page_are_those_of_the_code():
     assert f"format **{coding.FORMAT_VERSION}**" in PAGE
-    assert (0, 1) == (manifest.KNOWN_FEATURES, footer.KNOWN_FEATURES)
+    assert (1, 1) == (manifest.KNOWN_FEATURES, footer.KNOWN_FEATURES)
     assert "may\nhave bit 0, which says that it has a [dictionary]" in PAGE
     assert f"0x{int.from_bytes(dictionaries.MAGIC, 'little'):08X}" in PAGE
 
@@ -428,7 +450,7 @@ def test_wrong_byte_in_any_line_of_an_example_is_found(name):
         (wrong_fields, "<!-- fields: filter -->", "", "filter"),
         (wrong_fields, "<!-- fields: filter -->", "<!-- fields: bloom -->", "bloom"),
         (wrong_codes, "| 2 | `DELETE` |", "| 6 | `DELETE` |", "records"),
-        (wrong_codes, "| 5 | | kept", "| 4 | | kept", "records"),
+        (wrong_codes, "| 5 | `RANGES` |", "| 4 | `RANGES` |", "records"),
         (wrong_codes, "| 2 | `SPLIT` |", "| 2 | |", "columns"),
         (wrong_limits, "| 65,536 bytes", "| 65,535 bytes", "key"),
         (wrong_limits, "| levels | 16 | `manifest.MAX_LEVELS` |\n", "", "limits"),

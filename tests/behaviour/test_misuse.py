@@ -31,6 +31,12 @@ def drain(iterable):
         pass
 
 
+def held(opened, operation):
+    """Do something within a `with`."""
+    with opened as manager:
+        return operation(manager)
+
+
 def outcomes(operations, *arguments):
     """Return what each of some operations raises: class and text; None if it does not."""
     found = {}
@@ -62,6 +68,11 @@ READS = {
     "nextkey": lambda db: db.nextkey("a"),
     "prevkey": lambda db: db.prevkey("b"),
     "eq": lambda db: db == {},
+    "get_many": lambda db: db.get_many(["a"]),
+    "first": lambda db: db.first(),
+    "approximate_size": lambda db: db.approximate_size("a"),
+    "last": lambda db: db.last(),
+    "snapshot": lambda db: db.snapshot().close(),
     "stats": lambda db: db.stats(),
     "sync": lambda db: db.sync(),
     "setdefault of a present key": lambda db: db.setdefault("a", "2"),
@@ -78,6 +89,10 @@ WRITES = {
     "popitem": lambda db: db.popitem(),
     "update": lambda db: db.update(a="2"),
     "update with nothing": lambda db: db.update(),
+    "batch": lambda db: db.batch(),
+    "increment": lambda db: db.increment("a"),
+    "delete_range": lambda db: db.delete_range("a", "b"),
+    "delete of a range": lambda db: db.range("a").delete(),
     "clear": lambda db: db.clear(),
     "flush": lambda db: db.flush(),
     "compact": lambda db: db.compact(),
@@ -100,12 +115,20 @@ WITH_KEY = {
     "pop with a default": lambda db, key: db.pop(key, 1),
     "setdefault": lambda db, key: db.setdefault(key, "1"),
     "update": lambda db, key: db.update([("b", "2"), (key, "1")]),
+    "getitem of a snapshot": lambda db, key: held(db.snapshot(), lambda moment: moment[key]),
+    "get of a snapshot": lambda db, key: held(db.snapshot(), lambda moment: moment.get(key)),
+    "contains of a snapshot": lambda db, key: held(db.snapshot(), lambda moment: key in moment),
+    "increment": lambda db, key: db.increment(key),
+    "put into a batch": lambda db, key: held(db.batch(), lambda batch: batch.put(key, "1")),
+    "delete in a batch": lambda db, key: held(db.batch(), lambda batch: batch.delete(key)),
 }
 WITH_VALUE = {
     "setitem": lambda db, value: db.__setitem__("new", value),
     "setdefault": lambda db, value: db.setdefault("new", value),
     "update": lambda db, value: db.update({"new": value}),
     "update by name": lambda db, value: db.update(new=value),
+    "put into a batch": lambda db, value: held(db.batch(), lambda batch: batch.put("new", value)),
+    "update of a batch": lambda db, value: held(db.batch(), lambda batch: batch.update(new=value)),
 }
 NO_DATA = [None, 1, 1.5, True, ["a"], ("a",), {"a": "b"}, object()]
 

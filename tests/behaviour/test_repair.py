@@ -17,7 +17,10 @@ from support.ruins import COPY, FILLS, PATH, TINY, build, contents, damages, fli
 
 FLIPS = {"small": 60, "default": 300, "crash": 20_000, "long": 1_000_000}
 ROUNDS = {"small": 1, "default": 2, "crash": 50, "long": 5000}
-NO_ORDER = "no manifest: the order of the tables comes from themselves"
+NO_ORDER = (
+    "no manifest: the order of the tables comes from themselves, and what a range deletion took out of"
+    " them may be back"
+)
 
 
 class Saved:

@@ -53,7 +53,7 @@ SOURCES = sorted(
 )
 NOT_OURS = {  # owner and name of what is called the same
     *(("counter", "create"), ("_counter", "create"), ("cache", "peek"), ("_cache", "peek")),
-    *(("target", "sync"), ("_store", "sync"), ("_store", "length")),
+    *(("target", "sync"), ("_store", "sync"), ("_store", "length"), ("_now", "length")),
 }
 HARMLESS = {  # why a fault may go by without a word
     "the rest of a short write is written": lambda fault, site: fault.kind == "short",

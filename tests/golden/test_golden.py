@@ -147,7 +147,7 @@ REFUSED = {  # by what, and what the message must name
     "a compression": (lambda files: manifest_with(files, 76, u8(4)), "compression 4"),
     "a compaction": (lambda files: manifest_with(files, 79, u8(9)), "compaction 9"),
     "a newer log": (lambda files: log_with(files, 4, u32(NEWER)), f"log of format {NEWER}"),
-    "a kind of record": (lambda files: record_with(files, 5), "record of kind 5"),
+    "a kind of record": (lambda files: record_with(files, 6), "record of kind 6"),
     "a newer table": (lambda files: table_with(files, 60, u32(NEWER)), f"table of format {NEWER}"),
     "a feature of a table": (lambda files: table_with(files, 56, u32(8)), "features 0x8"),
     "a kind of column": (lambda files: column_with(files, 3), r"columns \[1, 3\]"),

@@ -28,6 +28,7 @@ CONFIGURATIONS = {"small": 3, "default": 3, "crash": 8, "long": 8}
 
 WEIGHTS = {
     **{"put": 40, "delete": 8, "pop": 4, "popitem": 2, "setdefault": 4, "update": 4, "clear": 0.3},
+    **{"batch": 4, "snapshot": 1, "delete range": 1},
     **{"get": 15, "range": 4, "edges": 3, "neighbours": 4, "length": 2, "everything": 0.3, "meanwhile": 1},
 }
 EVENTS = ("flush", "compact", "reopen", "kill", "sync", "wait")
@@ -81,11 +82,15 @@ def operations(rng: random.Random, count: int) -> list[Operation]:
             b"%03d" % rng.randrange(spread) if rng.random() < 0.98 else rng.choice((b"", b"\0", b"\xff" * 9))
         )
         value: Any = b"%d " % number * rng.choice((0, 1, 3, 20))
-        if what == "update":
+        if what in ("update", "batch", "snapshot"):
             value = [(b"%03d" % rng.randrange(spread), b"%d" % number) for _ in range(rng.choice((0, 3, 40)))]
+        elif what == "delete range":
+            value = rng.choice((None, key + b"\0", b"%03d" % rng.randrange(spread), key[:2] + b"\xff", b""))
         elif what in ("range", "meanwhile"):
             stop = rng.choice((None, b"%03d" % rng.randrange(spread)))
             value = rng.choice((key, None)), stop, rng.random() < 0.5
+        if what in ("batch", "snapshot"):
+            value = [(each, rng.choice((None, data))) for each, data in value]
         made.append(Operation(number, what, key, value))
     return made
 
@@ -95,6 +100,15 @@ def key_error(call):
         return call()
     except KeyError:
         return KeyError
+
+
+def write_together(db, pairs):
+    with db.batch() as batch:
+        for key, value in pairs:
+            if value is None:
+                del batch[key]
+            else:
+                batch[key] = value
 
 
 def of_database(db, operation):
@@ -112,6 +126,14 @@ def of_database(db, operation):
         return db.setdefault(key, value)
     elif what == "update":
         db.update(value)
+    elif what == "delete range":
+        db.delete_range(key, value)
+    elif what == "batch":
+        write_together(db, value)
+    elif what == "snapshot":  # it goes on saying what was so
+        with db.snapshot() as snapshot:
+            write_together(db, value)
+            return list(snapshot.items()), len(snapshot), snapshot.get(key), snapshot.last()
     elif what == "clear":
         db.clear()
     elif what == "get":
@@ -157,8 +179,14 @@ def of_model(model, operation):
         if key not in model:
             model.put(key, value)
         return model.get(key)
-    elif what == "update":
+    elif what == "delete range":
+        model.delete_range(key, value)
+    elif what in ("update", "batch"):
         model.update(value)
+    elif what == "snapshot":
+        before = model.range(), len(model), model.get(key), model.last()
+        model.update(value)
+        return before
     elif what == "clear":
         model.clear()
     elif what == "get":

@@ -6,7 +6,7 @@ tiny, so that every few puts seal, flush or compact something.
 
 import itertools
 import random
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from hypothesis import settings
@@ -58,6 +58,10 @@ def hands():
         yield
 
 
+class Discarded(Exception):
+    """Leaves the block of a batch."""
+
+
 class Elsewhere:
     """The same disk, as another process has it: nothing is shared in memory."""
 
@@ -71,8 +75,9 @@ class Elsewhere:
 class Reading:
     """An iterator that goes on reading the state of its begin."""
 
-    def __init__(self, handle, iterator, expected):
+    def __init__(self, handle, iterator, expected, snapshot=None):
         self.handle = handle
+        self.snapshot = snapshot
         self.iterator = iterator
         self.expected = expected
 
@@ -80,14 +85,13 @@ class Reading:
         chosen, self.expected = self.expected[:count], self.expected[count:]
         assert chosen == [*itertools.islice(self.iterator, count)]
 
-    def is_closed_with(self, handle):
-        """Return whether it belongs to this handle, which was closed; then it must say so."""
-        if self.handle is handle:
-            with pytest.raises(
-                (lsmdbm.ClosedError, StopIteration) if not self.expected else lsmdbm.ClosedError
-            ):
-                next(self.iterator)
-        return self.handle is handle
+    def is_closed_with(self, owner):
+        """Return whether it belongs to this handle or snapshot, which was closed; then it must say so."""
+        if owner is not self.handle and owner is not self.snapshot:
+            return False
+        with pytest.raises((lsmdbm.ClosedError, StopIteration) if not self.expected else lsmdbm.ClosedError):
+            next(self.iterator)
+        return True
 
 
 @contextmanager
@@ -109,6 +113,7 @@ class DatabaseAndModel(RuleBasedStateMachine):
         self.model = Model()
         self.readings = []
         self.readers = []
+        self.snapshots = []  # with their handles, and what they must go on holding
         self.second = None
         self.is_read_only = False
         self.db = open_on(self.storage, PATH, "c", 0o666, options)
@@ -142,6 +147,11 @@ class DatabaseAndModel(RuleBasedStateMachine):
     def close(self, handle):
         handle.close()
         self.readings = [reading for reading in self.readings if not reading.is_closed_with(handle)]
+        for owner, snapshot, _ in self.snapshots:
+            if owner is handle:
+                with pytest.raises(lsmdbm.ClosedError):
+                    snapshot.first()
+        self.snapshots = [kept for kept in self.snapshots if kept[0] is not handle]
 
     @property
     def any_handle(self):
@@ -169,6 +179,26 @@ class DatabaseAndModel(RuleBasedStateMachine):
     def update(self, pairs):
         self.any_handle.update(pairs)
         self.model.update(pairs)
+
+    @writable
+    @rule(
+        changes=st.lists(st.tuples(keys, st.none() | values), max_size=30),
+        discards=st.sampled_from([None, None, None, "discard", "exception"]),
+    )
+    def batch(self, changes, discards):
+        with suppress(Discarded), self.any_handle.batch() as batch:
+            for key, value in changes:
+                if value is None:
+                    del batch[key]
+                else:
+                    batch[key] = value
+            assert len(dict(changes)) == len(batch)
+            if discards == "exception":
+                raise Discarded
+            if discards == "discard":
+                batch.discard()
+        if discards is None:
+            self.model.update(changes)
 
     @writable
     @rule(
@@ -212,6 +242,25 @@ class DatabaseAndModel(RuleBasedStateMachine):
         if key not in self.model:
             self.model.put(key, value)
         assert self.model.get(key) == self.any_handle.setdefault(key, value)
+
+    @writable
+    @rule(start=bounds, stop=bounds, way=st.sampled_from(["database", "range", "batch"]), key=keys)
+    def delete_range(self, start, stop, way, key):
+        db = self.any_handle
+        self.model.delete_range(start, stop)
+        if way == "database":
+            db.delete_range(start, stop)
+        elif way == "range":
+            db.range(start, stop).delete()
+        else:
+            with db.batch() as batch:
+                batch[key] = b"gone if it is in the range"
+                if start is not None or stop is not None:
+                    batch.delete_range(start, stop)
+                else:
+                    batch.delete_range()
+                batch[key] = b"later"
+            self.model.put(key, b"later")
 
     @writable
     @rule()
@@ -291,6 +340,43 @@ class DatabaseAndModel(RuleBasedStateMachine):
         self.readings[index].step(count)
         if count == 1000:
             self.readings.pop(index)
+
+    @precondition(lambda self: len(self.snapshots) < 5)
+    @rule()
+    def take_a_snapshot(self):
+        handle = self.any_handle
+        self.snapshots.append((handle, handle.snapshot(), self.model.copy()))
+
+    @precondition(lambda self: self.snapshots)
+    @rule(chosen=seeds, key=keys, start=bounds, stop=bounds, reverse=st.booleans())
+    def read_a_snapshot(self, chosen, key, start, stop, reverse):
+        handle, snapshot, model = self.snapshots[chosen % len(self.snapshots)]
+        assert (model.get(key), key in model) == (snapshot.get(key), key in snapshot)
+        part, expected = (
+            snapshot.range(start, stop, reverse=reverse),
+            model.range(start, stop, reverse=reverse),
+        )
+        assert expected == [*part.items()]
+        assert expected[::-1] == [*reversed(part.items())]
+        assert (len(model), len(expected)) == (len(snapshot), len(part))
+        assert (model.first(), model.last()) == (snapshot.first(), snapshot.last())
+        chosen = [key, b"", b"000", b"025"]
+        assert {each: model.get(each) for each in chosen if each in model} == snapshot.get_many(chosen)
+        self.readings.append(Reading(handle, iter(part.items()), expected, snapshot))
+
+    @precondition(lambda self: self.snapshots)
+    @rule(chosen=seeds, is_closed=st.booleans())
+    def let_a_snapshot_go(self, chosen, is_closed):
+        _, snapshot, model = self.snapshots.pop(chosen % len(self.snapshots))
+        assert model.range() == [*snapshot.items()]
+        iterator = iter(snapshot)
+        if is_closed:
+            self.close(snapshot)
+            with pytest.raises(lsmdbm.ClosedError):
+                next(iterator)
+        else:
+            del snapshot
+            assert model.keys() == [*iterator]
 
     @precondition(lambda self: self.second is None)
     @rule(flag=st.sampled_from(["r", "w", "c"]), options=options)

@@ -46,6 +46,23 @@ def prefixes(pairs):
     return [changed(dict(pairs[:count])) for count in range(len(pairs) + 1)]
 
 
+def write_together(db):
+    with db.batch() as batch:
+        batch["0001"], batch["x"] = "1", "2"
+        del batch["0005"]
+
+
+def delete_and_write_together(db):
+    with db.batch() as batch:
+        batch.delete_range("0002", "0006")
+        batch["0003"] = "again"
+
+
+def read_twice(db):
+    with db.snapshot() as snapshot:
+        return len(snapshot), [*snapshot.items()], snapshot.get("0007")
+
+
 class Operation:
     """A call, and what it may leave besides the content before it."""
 
@@ -60,9 +77,18 @@ OPERATIONS = {
     "setdefault": Operation(lambda db: db.setdefault("new", "new"), changed({b"new": b"new"})),
     "pop": Operation(lambda db: db.pop("0007"), changed({b"0007": None})),
     "popitem": Operation(lambda db: db.popitem(), changed({b"0000": None})),
+    "increment": Operation(lambda db: db.increment("new", 5), changed({b"new": b"5"})),
     "update": Operation(
         lambda db: db.update([("x", "1"), ("0002", "2"), ("0009", "3")]),
         *prefixes([(b"x", b"1"), (b"0002", b"2"), (b"0009", b"3")]),
+    ),
+    "batch": Operation(write_together, changed({b"0001": b"1", b"x": b"2", b"0005": None})),
+    "delete range": Operation(
+        lambda db: db.delete_range("0002", "0006"),
+        changed({b"%04d" % number: None for number in range(2, 6)}),
+    ),
+    "batch with a range": Operation(
+        delete_and_write_together, changed({b"0002": None, b"0003": b"again", b"0004": None, b"0005": None})
     ),
     "clear": Operation(lambda db: db.clear(), lambda old: {}),
     "ingest": Operation(lambda db: db.ingest([built_beside(db.path)]), changed(BUILT)),
@@ -72,6 +98,7 @@ OPERATIONS = {
     "items": Operation(lambda db: list(db.items())),
     "values of a range": Operation(lambda db: list(db.range("0003", "0008").values())),
     "keys backwards": Operation(lambda db: list(reversed(db))),
+    "snapshot": Operation(read_twice),
     "count": Operation(len),
     "get": Operation(lambda db: db.get("0007")),
     "stats": Operation(lambda db: db.stats()),

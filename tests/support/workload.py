@@ -24,7 +24,7 @@ Thread safety: none.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -50,7 +50,16 @@ TINY: dict[str, Any] = {
     "compression": None,
 }
 CHANGES = WRITES | UNLINKS | {"fdatasync", "fsync", "sync", "sync_parent"}
-OPERATIONS = {"put": 40, "delete": 10, "batch": 10, "clear": 1, "flush": 3, "compact": 1, "sync": 4}
+OPERATIONS = {
+    "put": 40,
+    "delete": 10,
+    "batch": 10,
+    "clear": 1,
+    "delete range": 5,
+    "flush": 3,
+    "compact": 1,
+    "sync": 4,
+}
 OPERATIONS |= {"look": 4, "wait": 3, "reopen": 3, "begin anew": 1, "ingest": 2}
 
 State = dict[bytes, bytes]
@@ -213,9 +222,23 @@ class Session:
                 del db[key]
                 self._wrote()
         elif name == "batch":
+            ranges = [rng.sample(KEYS, 2)] if rng.random() < 0.3 else []
             changes = {key: rng.choice((None, self._value())) for key in rng.sample(KEYS, rng.randint(1, 6))}
-            self._write(changes)
-            db._store.batch(list(changes), list(changes.values()))
+            self._write({**self._deleted(*ranges), **changes})
+            with db.batch() as batch:
+                for start, stop in ranges:
+                    batch.delete_range(start, stop)
+                for key, value in changes.items():
+                    if value is None:
+                        del batch[key]
+                    else:
+                        batch[key] = value
+            self._wrote()
+        elif name == "delete range":
+            start, stop = sorted(rng.sample(KEYS, 2)) if rng.random() < 0.2 else (rng.choice(KEYS), None)
+            stop = stop or KEYS[min(len(KEYS) - 1, KEYS.index(start) + rng.randrange(5))]
+            self._write(self._deleted((start, stop)))
+            db.delete_range(start, stop)
             self._wrote()
         elif name == "ingest":
             changes, paths = build(self.storage, rng, self._value)
@@ -253,6 +276,9 @@ class Session:
     def _write(self, changes: dict[bytes, bytes | None]) -> None:
         state = {**self.state, **changes}
         self.history.issue({key: value for key, value in state.items() if value is not None})
+
+    def _deleted(self, *ranges: Sequence[bytes]) -> dict[bytes, bytes | None]:
+        return {key: None for key in self.state for start, stop in ranges if start <= key < stop}
 
     def _wrote(self) -> None:
         self._has_written = True

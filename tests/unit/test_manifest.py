@@ -133,7 +133,7 @@ BAD = [
     (with_tables(table_bytes(number=20)), "next number 20"),
     (with_tables(table_bytes(number=18), table_bytes(number=18)), "next number 20"),
     (with_tables(table_bytes(level=MAX_LEVELS)), "level 16 is out of order"),
-    (with_tables(table_bytes(level=255)), "level 255 is out of order"),
+    (with_tables(table_bytes(level=127)), "level 127 is out of order"),
     (with_tables(table_bytes(1, 3), table_bytes(0, 18)), "table 18 in level 0 is out of order"),
     (with_tables(table_bytes(1, 3, b"a", b"b"), table_bytes(1, 4, b"b", b"c")), "table 4 in level 1"),
     (with_tables(table_bytes(1, 3, b"c", b"d"), table_bytes(1, 4, b"a", b"b")), "table 4 in level 1"),
@@ -271,3 +271,40 @@ def test_unknown_count_is_no_number_that_a_count_can_be():
 def test_count_that_cannot_be_is_written_as_unknown(count):
     """A manifest with a wrong count leads to such a one; no reader would take the next manifest then."""
     assert replace(SMALL, live_count=None) == decode(encode(replace(SMALL, live_count=count)), 19)
+
+
+# Holes
+
+HOLES = ((b"a", b"ab"), (b"b", b"b\0"))
+
+
+def test_holes_come_back_and_a_reader_that_does_not_know_them_is_warned():
+    expected = state((table(18, holes=HOLES),), (), (table(17),))
+    data = encode(expected)
+
+    assert (1, expected) == (int.from_bytes(data[12:16], "little"), decode(data, 19))
+    assert 0 == int.from_bytes(encode(state((table(18),)))[12:16], "little")
+
+
+@pytest.mark.parametrize(
+    ("holes", "reason"),
+    [
+        (((b"", b"aa"),), "holes of table 18"),
+        (((b"a", b"b\0\0"),), "holes of table 18"),
+        (((b"b", b"b"),), "holes of table 18"),
+        (((b"b", b"a"),), "holes of table 18"),
+        (((b"b", b"b\0"), (b"a", b"aa")), "holes of table 18"),
+        (((b"a", b"aa"), (b"aa", b"ab")), "holes of table 18"),
+        (((b"a", b"b\0"),), "table 18 is void"),
+    ],
+)
+def test_holes_that_cannot_be_are_malformed(holes, reason):
+    with pytest.raises(Malformed, match=reason):
+        decode(encode(state((table(18, holes=holes),))), 19)
+
+
+def test_holes_that_the_features_deny_are_malformed():
+    data = encode(state((table(18, holes=HOLES),)))
+    body = data[:12] + u32(0) + data[16:-20]
+    with pytest.raises(Malformed, match="which the features deny"):
+        decode(sealed(body), 19)

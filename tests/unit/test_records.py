@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsmdbm._base.chunk import MAX_KEY_BYTES
+from lsmdbm._base.intervals import ABOVE_ALL, MAX_BOUND_BYTES
 from lsmdbm._format import records
 from lsmdbm._format.coding import MAX_NUMBER, Malformed, Unsupported
 from lsmdbm._format.records import (
@@ -24,6 +25,7 @@ from lsmdbm._format.records import (
     encode_delete,
     encode_mark,
     encode_put,
+    encode_ranges,
     find_mark,
     is_mark,
     promises,
@@ -258,7 +260,7 @@ def test_payload_that_is_none_is_malformed(payload, count, reason):
     assert not isinstance(caught.value, Unsupported)
 
 
-@pytest.mark.parametrize("kind", [5, 6, 255])
+@pytest.mark.parametrize("kind", [6, 255])
 def test_unknown_kinds_are_unsupported(kind):
     with pytest.raises(Unsupported, match=f"kind {kind}"):
         decode_change(payload_record(u8(kind) + b"more"))
@@ -266,12 +268,14 @@ def test_unknown_kinds_are_unsupported(kind):
 
 @given(st.binary(max_size=40), st.integers(0, 5))
 def test_any_payload_is_a_change_or_malformed(payload, count):
-    for kind in range(1, 5):
+    for kind in range(1, 6):
         try:
             change = decode_change(payload_record(u8(kind) + payload, count))
         except Malformed:
             continue
-        assert len(change.keys) == len(change.values) == (0 if change.clears else count)
+        operations = len(change.keys) + len(change.ranges)
+        assert len(change.keys) == len(change.values)
+        assert operations == (0 if change.clears else count)
 
 
 @pytest.mark.parametrize(
@@ -565,3 +569,44 @@ def test_the_header_is_found_in_a_mark():
     data = encode_put(SEED, 5, 0, b"a", b"b") + encode_mark(SEED, 6, 0, HEADER)
 
     assert HEADER == find_mark(bytes(HEADER_BYTES) + data, 17)
+
+
+# Range deletions
+
+RANGES = ((b"", b"a"), (b"b", b"c\0"), (b"x" * MAX_BOUND_BYTES, ABOVE_ALL))
+
+
+@pytest.mark.parametrize("ranges", [RANGES, RANGES[:1], RANGES[2:], ((b"", ABOVE_ALL),)])
+@pytest.mark.parametrize(("keys", "values"), [([], []), ([b"k", b""], [None, b""]), ([b"a"], [b"1"])])
+def test_ranges_and_what_is_set_after_them_come_back(ranges, keys, values):
+    record = record_at(b"." * 56 + encode_ranges(9, 5, 0, ranges, keys, values), 56, 9)
+    change = decode_change(record)
+
+    assert (5, len(ranges) + len(keys)) == (record.seq, record.count)
+    assert (ranges, keys, values) == (change.ranges, list(change.keys), list(change.values))
+
+
+def of_ranges(*pairs):
+    return u8(5) + u32(len(pairs)) + b"".join(u32(len(bound)) + bound for pair in pairs for bound in pair)
+
+
+@pytest.mark.parametrize(
+    ("payload", "count", "reason"),
+    [
+        (u8(5), 1, "kind 5"),
+        (u8(5) + u32(0), 1, "0 ranges"),
+        (of_ranges((b"a", b"b"), (b"c", b"d")), 1, "2 ranges in a record of 1"),
+        (of_ranges((b"a", b"a")), 1, "bounds"),
+        (of_ranges((b"b", b"a")), 1, "bounds"),
+        (of_ranges((b"b", b"x" * (MAX_BOUND_BYTES + 1))), 1, "bounds"),
+        (of_ranges((b"c", b"d"), (b"a", b"b")), 2, "out of order"),
+        (of_ranges((b"a", b"b"), (b"b", b"c")), 2, "out of order"),
+        (of_ranges((b"a", b""), (b"b", b"c")), 2, "out of order"),
+        (of_ranges((b"a", b"b")) + b"x", 1, "bytes"),
+        (of_ranges((b"a", b"b")), 2, "cut short"),
+        (of_ranges((b"a", b"b"))[:-1], 1, "bytes"),
+    ],
+)
+def test_ranges_that_are_none_are_malformed(payload, count, reason):
+    with pytest.raises(Malformed, match=reason):
+        decode_change(payload_record(payload, count))

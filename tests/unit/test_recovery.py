@@ -553,9 +553,9 @@ def test_two_logs_that_begin_the_chain_are_damage(files):
 def test_a_record_of_a_newer_format_is_refused_by_name(files):
     files.put(1)
     header, found = log(files.storage, 2)
-    files.append(2, records._encode(header.seed, 2, 1, 0, b"\x05range"))
+    files.append(2, records._encode(header.seed, 2, 1, 0, b"\x06range"))
     with pytest.raises(
-        error, match=rf"000002\.wal, offset {found[0].end}: .*kind 5 .* newer format"
+        error, match=rf"000002\.wal, offset {found[0].end}: .*kind 6 .* newer format"
     ) as caught:
         files.recover()
 

@@ -8,7 +8,7 @@ from support.stage import Stage, memtable
 
 
 def figures(view, *, totals=None, trouble=None):
-    return gather(view, 3, totals or Totals(), trouble)
+    return gather(view, 3, totals or Totals(), trouble, 2)
 
 
 def test_empty_tree_has_no_figures_and_no_rates():
@@ -81,7 +81,7 @@ def test_point_reads_are_counted():
     assert blocks.hits / (blocks.hits + blocks.misses) == stats.cache_hit_rate
     assert 0 < stats.cache_hit_rate < 1
     assert blocks.cost == stats.cache_bytes > 0
-    assert 1 == stats.open_tables
+    assert (1, 2) == (stats.open_tables, stats.snapshots)
 
 
 def test_totals_are_those_of_the_store():

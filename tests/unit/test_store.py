@@ -1957,3 +1957,20 @@ def test_an_interrupted_close_gives_the_lock_back(storage, opened):
     store.close()
 
     assert storage.directory(PATH, 0o666).lock("LOCK", b"") is not None
+
+
+def test_a_change_is_made_under_the_lock(storage, store):
+    store.put(b"key", b"1")
+    calls = []
+    made = store.change(b"key", lambda value: calls.append((value, store._owned())) or b"2")
+
+    assert (b"2", b"2", [(b"1", True)]) == (made, store.get(b"key"), calls)
+
+
+def test_a_change_that_raises_writes_nothing(storage, store):
+    store.put(b"key", b"1")
+    start = storage.count
+    with pytest.raises(ZeroDivisionError):
+        store.change(b"key", lambda value: 1 // 0)
+
+    assert (b"1", start) == (store.get(b"key"), storage.count)

@@ -288,12 +288,12 @@ def test_after_letting_go_every_read_says_closed(machine):
 def test_stats_count_what_was_written(machine):
     machine.put(b"a")
     machine.flush()
-    stats = machine.tree.stats(None)
+    stats = machine.tree.stats(None, 0)
 
     assert (1, 0, 0, 1) == (stats.flushes, stats.compactions, stats.moves, stats.tables)
     assert machine.wal.written_bytes == stats.written_bytes > 0
     assert stats.file_bytes == stats.flushed_bytes > 0
-    assert "gone" == machine.tree.stats(error("gone")).trouble
+    assert "gone" == machine.tree.stats(error("gone"), 0).trouble
 
 
 # What comes between an install and the view's moving over
