@@ -795,6 +795,8 @@ def test_a_loop_that_ends_in_the_middle_of_a_write_takes_nothing_with_it(disk, c
             go, word.set = word.set, lambda: None
             asyncio.ensure_future(db.put("b", "2"))
             await come.wait()
+            asyncio.ensure_future(db.length())  # which has to wait for the lock of the store
+            await progress()
 
     async def later():
         await db.put("c", "3")
