@@ -8,9 +8,9 @@
 
 General layout: `database` (open, Database), `ranges` (Range), `snapshot` (Snapshot) and `batch` (WriteBatch)
 are the faces of bytes, `text` (Text) and `shelve` (open_shelf) those of str and objects, `aio` that of event
-loops; `registration` lets `dbm` find us, `migration` moves entries from and to other dbms, `bulk` builds files
-and databases, `maintenance` looks after the files.  Below them `_engine` decides what happens in what order,
-`_format` knows the bytes, `_base` the words all of them share.
+loops; `registration` lets `dbm` find us, `migration` moves entries from and to other dbms, `bulk` builds
+files and databases, `maintenance` looks after the files.  Below them `_engine` decides what happens in what
+order, `_format` knows the bytes, `_base` the words all of them share.
 
 The names in _LATER are imported when they are first asked for: a program that puts and gets bytes starts
 sooner without pickle, asyncio, repair and their like.

@@ -25,7 +25,7 @@ HOMES = {  # imported module: prefix of the modules that may import it; () is no
     "sortedcontainers": "lsmdbm._engine.memtable",
     "apsw": "lsmdbm.dbapi.",
     "asyncio": "lsmdbm.aio",
-    "concurrent": "lsmdbm.aio",
+    "concurrent": ("lsmdbm.aio.", "lsmdbm.bulk", "lsmdbm._engine.loading"),
     "dbm": ("lsmdbm.registration", "lsmdbm.migration"),
     "click": "lsmdbm.cli",
     "rich": "lsmdbm.cli",
