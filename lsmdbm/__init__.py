@@ -7,13 +7,13 @@
         for key, value in db.range("a", "b").items(): ...
 
 General layout: `database` (open, Database), `ranges` (Range), `snapshot` (Snapshot) and `batch` (WriteBatch)
-are the faces of bytes, `text` (Text) and `shelve` (open_shelf) those of str and objects; `registration` lets
-`dbm` find us, `migration` moves entries from and to other dbms, `bulk` builds files and databases,
-`maintenance` looks after the files.  Below them `_engine` decides what happens in what order, `_format` knows
-the bytes, `_base` the words all of them share.
+are the faces of bytes, `text` (Text) and `shelve` (open_shelf) those of str and objects, `aio` that of event
+loops; `registration` lets `dbm` find us, `migration` moves entries from and to other dbms, `bulk` builds
+files and databases, `maintenance` looks after the files.  Below them `_engine` decides what happens in what
+order, `_format` knows the bytes, `_base` the words all of them share.
 
 The names in _LATER are imported when they are first asked for: a program that puts and gets bytes starts
-sooner without pickle, repair and their like.
+sooner without pickle, asyncio, repair and their like.
 """
 
 from importlib import import_module
@@ -40,7 +40,7 @@ from lsmdbm.registration import is_database, register, unregister, whichdb
 from lsmdbm.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from lsmdbm import bulk, shelve
+    from lsmdbm import aio, bulk, shelve
     from lsmdbm._engine.check import Problem, Report
     from lsmdbm._engine.repair import Loss, RepairReport
     from lsmdbm.decoded import DecodedRange, DecodedSnapshot
@@ -74,6 +74,7 @@ __all__ = [
     "Stats",
     "Text",
     "WriteBatch",
+    "aio",
     "bulk",
     "destroy",
     "error",
@@ -99,6 +100,7 @@ _LATER = {  # public name: its module, or itself
     "RepairReport": "lsmdbm._engine.repair",
     "Report": "lsmdbm._engine.check",
     "Text": "lsmdbm.text",
+    "aio": "lsmdbm.aio",
     "bulk": "lsmdbm.bulk",
     "destroy": "lsmdbm.maintenance",
     "export_dbm": "lsmdbm.migration",

@@ -14,7 +14,7 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     " leveled tiered fifo picker samples jobs delegate ingest background recovery tree reader syncer group"
     " store worker sharing recognition check removal destination backup repair building loading",
     "lsmdbm.": "coercion ranges source snapshot batch decoded text database tally shelve registration"
-    " migration maintenance bulk",
+    " migration maintenance bulk aio.lane aio.stream aio.reads aio.database aio",
 }
 ORDER = [layer + name for layer, names in LAYERS.items() for name in names.split()]
 RANK = {name: rank for rank, name in enumerate([*ORDER, "lsmdbm"])}
@@ -24,6 +24,8 @@ HOMES = {  # imported module: prefix of the modules that may import it; () is no
     "zlib": "lsmdbm._format.",
     "sortedcontainers": "lsmdbm._engine.memtable",
     "apsw": "lsmdbm.dbapi.",
+    "asyncio": "lsmdbm.aio",
+    "concurrent": ("lsmdbm.aio.", "lsmdbm.bulk", "lsmdbm._engine.loading"),
     "dbm": ("lsmdbm.registration", "lsmdbm.migration"),
     "click": "lsmdbm.cli",
     "rich": "lsmdbm.cli",
@@ -134,6 +136,8 @@ def test_guard_accepts_a_tree_without_faults(tree):
         ("_engine/store", "from lsmdbm._engine import unheard_of"),
         ("database", "from lsmdbm.database import Database"),
         ("database", "import tempfile"),
+        ("database", "import asyncio"),
+        ("_engine/store", "from concurrent.futures import ThreadPoolExecutor"),
     ],
 )
 def test_guard_finds_a_planted_import(tree, module, source):

@@ -1,0 +1,21 @@
+"""lsmdbm.aio: databases for asyncio.  No operation keeps the event loop waiting for a disk or a lock.
+
+    async with lsmdbm.aio.open("words", "c") as db:
+        await db.put("apple", "red")
+        async for key, value in db.items(prefix="a"): ...
+
+Work is done in threads of the handle, which begin with their first call and end with `close()`; the executor
+of the loop is not used.  What is in memory anyway is returned at once.
+
+Names: `open`, `close` and `async with` as in asyncio libraries for databases and files; `get`, `pop`,
+`update`, `items` and the like as in a mapping.  What a mapping has as an operator, which cannot be awaited,
+is called what a `WriteBatch` calls it, `put` and `delete`, or what it asks for: `contains`, `length`.
+
+General layout: `lane` has the threads, `stream` the iteration, `reads` what handle and snapshot share,
+`database` the rest.
+"""
+
+from lsmdbm.aio.database import AsyncBatch, Database, Snapshot, open  # noqa: A004 - the name of the dbm modules
+from lsmdbm.aio.stream import Stream
+
+__all__ = ["AsyncBatch", "Database", "Snapshot", "Stream", "open"]
