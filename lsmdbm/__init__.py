@@ -6,11 +6,11 @@
         db["apple"] = "red"
         for key, value in db.range("a", "b").items(): ...
 
-General layout: `database` (open, Database), `ranges` (Range), `snapshot` (Snapshot) and `batch` (WriteBatch)
-are the faces of bytes, `text` (Text) and `shelve` (open_shelf) those of str and objects, `aio` that of event
-loops; `registration` lets `dbm` find us, `migration` moves entries from and to other dbms, `bulk` builds
-files and databases, `maintenance` looks after the files.  Below them `_engine` decides what happens in what
-order, `_format` knows the bytes, `_base` the words all of them share.
+General layout: `database` (open, Database), `ranges` (Range), `snapshot` (Snapshot), `batch` (WriteBatch) and
+`transaction` (Transaction) are the faces of bytes, `text` (Text) and `shelve` (open_shelf) those of str and
+objects, `aio` that of event loops; `registration` lets `dbm` find us, `migration` moves entries from and to
+other dbms, `bulk` builds files and databases, `maintenance` looks after the files.  Below them `_engine`
+decides what happens in what order, `_format` knows the bytes, `_base` the words all of them share.
 
 The names in _LATER are imported when they are first asked for: a program that puts and gets bytes starts
 sooner without pickle, asyncio, repair and their like.
@@ -38,6 +38,7 @@ from lsmdbm.database import Database, open  # noqa: A004 - the name the dbm modu
 from lsmdbm.ranges import Range
 from lsmdbm.registration import is_database, register, unregister, whichdb
 from lsmdbm.snapshot import Snapshot
+from lsmdbm.transaction import Savepoint, Transaction
 
 if TYPE_CHECKING:
     from lsmdbm import aio, bulk, shelve
@@ -70,9 +71,11 @@ __all__ = [
     "ReadOnlyError",
     "RepairReport",
     "Report",
+    "Savepoint",
     "Snapshot",
     "Stats",
     "Text",
+    "Transaction",
     "WriteBatch",
     "aio",
     "bulk",

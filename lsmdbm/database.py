@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast, overload
 from weakref import WeakValueDictionary
 
@@ -29,12 +29,14 @@ from lsmdbm.coercion import Data, key_bytes, lookup_bytes, number_of, pairs_of, 
 from lsmdbm.ranges import Flows, narrowed
 from lsmdbm.snapshot import Snapshot
 from lsmdbm.source import SortedSource
+from lsmdbm.transaction import ATTEMPTS, Transaction, retried
 
 if TYPE_CHECKING:
     from lsmdbm._engine.check import Progress, Report
     from lsmdbm.text import Codec, Text
 
 T = TypeVar("T")
+M = TypeVar("M", Snapshot, Transaction)
 
 UPDATE_ENTRIES, UPDATE_BYTES = 1000, 256 << 10  # what update() gathers into one record of the log
 
@@ -102,7 +104,7 @@ class Database(SortedSource, MutableMapping[bytes, bytes]):
     """
 
     __module__ = "lsmdbm"
-    __slots__ = ("__weakref__", "_flows", "_is_read_only", "_lease", "_snapshots", "_store", "path")
+    __slots__ = ("__weakref__", "_flows", "_is_read_only", "_lease", "_moments", "_store", "path")
 
     def __init__(self, path: str, lease: Lease, *, is_read_only: bool) -> None:
         self.path = path
@@ -110,9 +112,8 @@ class Database(SortedSource, MutableMapping[bytes, bytes]):
         self._store = cast(Store, lease.store)  # a Reader answers to all that is asked of a read-only handle
         self._is_read_only = is_read_only
         self._flows = Flows()
-        self._snapshots: WeakValueDictionary[int, Snapshot] = (
-            WeakValueDictionary()
-        )  # by id: they have no hash
+        # By id: they have no hash.
+        self._moments: WeakValueDictionary[int, Snapshot | Transaction] = WeakValueDictionary()
 
     def __repr__(self) -> str:
         state = "closed" if self._store is _CLOSED else "read-only" if self._is_read_only else "open"
@@ -420,12 +421,64 @@ class Database(SortedSource, MutableMapping[bytes, bytes]):
         A snapshot of a read-only handle stays at its moment through every `refresh()`.  Close it when it has
         served: it keeps what it reads on disk and in memory.
         """
-        snapshot = Snapshot(self, self._store.snapshot())
-        self._snapshots[id(snapshot)] = snapshot
+        return self._ending_with_this(Snapshot(self, self._store.snapshot()))
+
+    def transaction(self) -> Transaction:
+        """Return a transaction: reads and writes that take place as if at one moment, or not at all.
+
+        Nothing waits for it and it holds no lock: if what it has read or written was changed by somebody else
+        in the meantime, its commit fails.  `run()` tries again then.  Close it, best by a `with`: like a
+        snapshot it keeps what it reads on disk and in memory, and counts as one in `stats()`.
+
+        Raises:
+            ReadOnlyError: the handle is read only.
+
+        >>> import lsmdbm
+        >>> with lsmdbm.open("accounts", "n") as db:
+        ...     db.update({"ann": "10", "bob": "0"})
+        ...     with db.transaction() as tx:
+        ...         if int(tx["ann"]) >= 7:
+        ...             tx["ann"], tx["bob"] = str(int(tx["ann"]) - 7), str(int(tx["bob"]) + 7)
+        ...     [*db.items()]
+        [(b'ann', b'3'), (b'bob', b'7')]
+        """
+        return self._ending_with_this(Transaction(self, self._writable().transaction()))
+
+    def run(self, function: Callable[[Transaction], T], *, attempts: int = ATTEMPTS) -> T:
+        """Call a function with a transaction and commit that; on a conflict, try again with a new one.
+
+        Between two attempts it waits, for a random time that grows from about a millisecond to a tenth of a
+        second.
+
+        Args:
+            function: may be called several times, so it should have no other effects.  An exception rolls the
+                transaction back and goes on to the caller.
+            attempts: how often it is called at most; at least 1.
+
+        Returns:
+            what the function has returned, in the attempt that was committed.
+
+        Raises:
+            ConflictError: the last attempt was in conflict, too.
+
+        Durability: as a single write.
+
+        >>> import lsmdbm
+        >>> def take(tx):
+        ...     return tx.popitem()[1]
+        >>> with lsmdbm.open("tasks", "n") as db:
+        ...     db.update({"1": "sweep", "2": "dust"})
+        ...     db.run(take), len(db)
+        (b'sweep', 1)
+        """
+        return retried(self._lease.storage, self.transaction, function, attempts)
+
+    def _ending_with_this(self, moment: M) -> M:
+        self._moments[id(moment)] = moment
         if self._store is _CLOSED:  # another thread was faster
-            snapshot._end()
+            moment._end()
             raise ClosedError
-        return snapshot
+        return moment
 
     def ingest(self, paths: Iterable[object], *, progress: Progress | None = None) -> int:
         """Add the entries of files that `lsmdbm.bulk.TableWriter` has made, all of them or nothing.
@@ -492,7 +545,7 @@ class Database(SortedSource, MutableMapping[bytes, bytes]):
         return self._store.stats()
 
     def close(self) -> None:
-        """Close the handle, its iterators and its snapshots.
+        """Close the handle, its iterators and its snapshots; roll its transactions back.
 
         Twice is fine, and goes on where the first was interrupted.
 
@@ -503,8 +556,8 @@ class Database(SortedSource, MutableMapping[bytes, bytes]):
         """
         self._store = _CLOSED
         self._flows.stop()
-        for snapshot in list(self._snapshots.values()):
-            snapshot._end()
+        for moment in list(self._moments.values()):
+            moment._end()
         self._lease.release()
 
     def __enter__(self) -> Database:

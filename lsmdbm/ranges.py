@@ -14,6 +14,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from itertools import chain
+from operator import length_hint
 from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakSet
 
@@ -27,10 +28,21 @@ V = TypeVar("V")
 class Flow:
     """One iteration under way.  Emptying `items` ends the inner loop of whoever iterates."""
 
-    __slots__ = ("__weakref__", "items")
+    __slots__ = ("__weakref__", "items", "rest")
 
     def __init__(self) -> None:
         self.items: list[Any] = []
+        self.rest: Iterator[Any] = iter(())
+
+    def hand_out(self, items: list[Any]) -> Iterator[Any]:
+        """Return an iterator over a list of its own, which is where whoever iterates is now."""
+        self.items = items
+        self.rest = iter(items)
+        return self.rest
+
+    def left(self) -> int:
+        """Return how many of the current items nobody has asked for yet."""
+        return length_hint(self.rest)
 
 
 class Flows:
@@ -41,8 +53,8 @@ class Flows:
     def __init__(self) -> None:
         self._flows: WeakSet[Flow] = WeakSet()
 
-    def begin(self) -> Flow:
-        """Return a new one."""
+    def begin(self, chunks: Chunks) -> Flow:
+        """Return a new one, over such a stream."""
         flow = Flow()
         self._flows.add(flow)
         return flow
@@ -265,31 +277,28 @@ def same_entries(ours: Mapping[Any, Any], other: Mapping[Any, Any]) -> bool:
     return all(other.get(key, nothing) == value for key, value in ours.items())
 
 
-def _key_lists(source: Source, chunks: Chunks, step: int) -> Iterator[list[bytes]]:
-    flow = source._flows.begin()
+def _key_lists(source: Source, chunks: Chunks, step: int) -> Iterator[Iterator[bytes]]:
+    flow = source._flows.begin(chunks)
     source._check_open()  # the handle may have been closed since the iterator was made
     for keys, _ in chunks:
-        flow.items = keys[::step]  # a list of our own: closing the handle empties it
-        yield flow.items
+        yield flow.hand_out(keys[::step])  # a list of our own: closing the handle empties it
         source._check_open()
 
 
-def _value_lists(source: Source, chunks: Chunks, step: int) -> Iterator[list[Any]]:
-    flow = source._flows.begin()
+def _value_lists(source: Source, chunks: Chunks, step: int) -> Iterator[Iterator[Any]]:
+    flow = source._flows.begin(chunks)
     source._check_open()  # the handle may have been closed since the iterator was made
     for _, values in chunks:
-        flow.items = values[::step]
-        yield flow.items  # without a None: a read gives no tombstones
+        yield flow.hand_out(values[::step])  # without a None: a read gives no tombstones
         source._check_open()
 
 
 def _item_lists(source: Source, chunks: Chunks, step: int) -> Iterator[Iterator[tuple[bytes, bytes]]]:
-    flow = source._flows.begin()
+    flow = source._flows.begin(chunks)
     source._check_open()  # the handle may have been closed since the iterator was made
     for keys, values in chunks:
-        flow.items = keys[::step]
         # Not strict: closing the handle empties one of the two.
-        yield zip(flow.items, values[::step], strict=False)  # type: ignore[arg-type]  # a read gives no None
+        yield zip(flow.hand_out(keys[::step]), values[::step], strict=False)  # type: ignore[arg-type]  # a read gives no None
         source._check_open()
 
 

@@ -29,13 +29,14 @@ from contextlib import AbstractContextManager, contextmanager
 
 from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.ending import EndingLock, Lock
-from lsmdbm._base.errors import ClosedError, FailedError, error
+from lsmdbm._base.errors import ClosedError, ConflictError, FailedError, error
 from lsmdbm._base.intervals import Intervals
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File, Storage
 from lsmdbm._engine.background import Job
 from lsmdbm._engine.count import census
 from lsmdbm._engine.dead import DeadRanges, watched
+from lsmdbm._engine.draft import Draft
 from lsmdbm._engine.group import Group
 from lsmdbm._engine.ingest import Source
 from lsmdbm._engine.install import synced
@@ -49,6 +50,7 @@ from lsmdbm._engine.stats import Stats
 from lsmdbm._engine.syncer import Syncer
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.tree import Tree
+from lsmdbm._engine.validation import Footprint, conflict, is_quick
 from lsmdbm._engine.view import AFTER_FORK, View
 from lsmdbm._engine.wal import Wal
 from lsmdbm._format import records
@@ -64,6 +66,8 @@ SMALL_DEBT_BYTES = 1 << 20  # compactions up to this size are done when the firs
 FLUSHED_AT_CLOSE = 8  # close() flushes if memory holds at least an eighth of a memtable: replaying 1 MiB of
 # single puts takes 40 ms, at every opening, and each reader does it again
 SLICE_BYTES = 1 << 20  # flush() and compact() let other threads in after this much work
+ROUNDS = 3  # that a commit validates without the lock while much is written; then it keeps others out
+SHOWN_BYTES = 80  # of a key that is named in an error
 DURABILITIES = ("none", "process", "interval", "full")  # each promises what the ones before it do
 
 
@@ -149,6 +153,14 @@ class Store:
             moment = Moment(self._tree.pin(), self._give_back)
             self._snapshots.add(moment)
             return moment
+
+    def transaction(self) -> Draft:
+        """Return a draft over the moment of now.  O(1), but for folding small memtables."""
+        with self._exclusive():
+            self._prepare_read()
+            draft = Draft(self._tree.pin(), self._give_back)
+            self._snapshots.add(draft)
+            return draft
 
     def _give_back(self) -> None:
         """Unlink the tables that a snapshot was the last to need."""
@@ -288,25 +300,43 @@ class Store:
             return
         with self._exclusive():
             self._prepare_write()
-            self._dead.revive_all(keys)
-            self._ready = False
-            wal = self._wal
-            length = wal.ranges(ranges, keys, values) if ranges else wal.batch(keys, values)
-            self._apply(keys, values, ranges)
-            wal.advance(length, len(keys) + len(ranges))
-            self._ready = True
-            charge = RANGE_FACTOR * length + RANGE_CHARGE * len(ranges) if ranges else length
-            self._account(charge + ENTRY_CHARGE * len(keys))
+            self._batch(keys, values, ranges)
             seq = self._wal.seq
         self._settle(seq)
 
-    def _apply(self, keys: Sequence[bytes], values: Sequence[bytes | None], ranges: Intervals) -> None:
-        if ranges:
-            self._tree.void(ranges, keys, values)
-        else:
-            active = self._tree.view.active
-            active.deletes = active.deletes or None in values
-            active.update(keys, values)
+    def commit(self, draft: Draft) -> None:
+        """Write the changes of a draft, all or nothing, unless what it rests on has changed.
+
+        A draft without changes rests on its moment alone, and is never in conflict.
+
+        Raises:
+            ConflictError: something was changed that the draft has read or written; nothing is written.
+        """
+        changes = draft.changes()
+        if not changes:
+            return
+        footprint = draft.footprint()
+        valid = self._valid_without_lock(footprint, draft.base)
+        with self._exclusive():
+            self._prepare_write()
+            if self._wal.seq != valid.active.first_seq:
+                _check_conflict(footprint, valid, self._tree.view)
+            self._batch([*changes], [*changes.values()])
+            seq = self._wal.seq
+        self._settle(seq)
+
+    def _valid_without_lock(self, footprint: Footprint, then: View) -> View:
+        """Return a view that agrees with an older one, if can be so new that the rest is quick.
+
+        Comparing long intervals would keep other threads waiting if it were done under the lock.
+        """
+        for _ in range(ROUNDS):
+            if is_quick(footprint, then, self._tree.view):
+                break
+            now = self.pin()
+            _check_conflict(footprint, then, now)
+            then = now
+        return then
 
     def clear(self) -> None:
         """Delete everything, at constant cost."""
@@ -355,6 +385,25 @@ class Store:
         self._room -= length
         if self._room < 0:
             self._turn()
+
+    def _batch(self, keys: Sequence[bytes], values: Sequence[bytes | None], ranges: Intervals = ()) -> None:
+        self._dead.revive_all(keys)
+        self._ready = False
+        wal = self._wal
+        length = wal.ranges(ranges, keys, values) if ranges else wal.batch(keys, values)
+        self._apply(keys, values, ranges)
+        wal.advance(length, len(keys) + len(ranges))
+        self._ready = True
+        charge = RANGE_FACTOR * length + RANGE_CHARGE * len(ranges) if ranges else length
+        self._account(charge + ENTRY_CHARGE * len(keys))
+
+    def _apply(self, keys: Sequence[bytes], values: Sequence[bytes | None], ranges: Intervals) -> None:
+        if ranges:
+            self._tree.void(ranges, keys, values)
+        else:
+            active = self._tree.view.active
+            active.deletes = active.deletes or None in values
+            active.update(keys, values)
 
     def _delete(self, key: bytes) -> None:
         self._prepare_write()
@@ -698,6 +747,13 @@ class Store:
         self._tables.die()
         self._why_closed = (AFTER_FORK,)
         self._end()
+
+
+def _check_conflict(footprint: Footprint, then: View, now: View) -> None:
+    key = conflict(footprint, then, now)
+    if key is not None:
+        shown = key[:SHOWN_BYTES] + b"..." if len(key) > SHOWN_BYTES else key
+        raise ConflictError(f"{shown!r} was changed after the transaction had begun")
 
 
 def _reentered() -> RuntimeError:

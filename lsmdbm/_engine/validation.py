@@ -1,0 +1,255 @@
+"""Validation: whether what somebody has read of one view is still so in a later one.
+
+    Reads       takes note of what is read: keys that are looked up, intervals that are walked over
+    Footprint   all of that, and the keys that were written
+    conflict    a key of a footprint of which two views say different things; None if there is none
+
+Rules
+  1. What counts is what a view answers, not who wrote it: a value that was written again, or changed and
+     changed back, is the same.
+  2. Only what was seen counts: of a walk that was broken off, the part up to the last key that came out; of
+     a walk over keys alone, the keys.
+  3. If all that is later than the first view is in memtables, only their keys are looked at.  Else all of the
+     footprint is compared, intervals as two streams.
+
+Thread safety: a `Reads` is used by one thread at a time; walks may end in any.  The rest is pure functions;
+who gives them an active memtable holds the lock of the store.
+
+Source: backward validation, Haerder (1984), but by values: the store keeps no history of its writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from lsmdbm._base.chunk import Chunk, Chunks
+from lsmdbm._engine.memtable import Memtable
+from lsmdbm._engine.view import View
+
+QUICK_LOOKS = 1000  # to look at so many keys does not keep other threads waiting
+NOTHING: Chunk = ([], [])
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """All keys with `start <= key < stop`; None leaves that side open."""
+
+    start: bytes | None
+    stop: bytes | None
+    keys_only: bool  # whether their values do not matter
+
+    def is_empty(self) -> bool:
+        """Return whether there can be no key in it."""
+        return self.start is not None and self.stop is not None and self.start >= self.stop
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What has to be the same."""
+
+    keys: set[bytes]
+    intervals: list[Interval]
+
+
+def _no_more() -> int:
+    return 0
+
+
+class _Seen:
+    """How much of an interval has been seen."""
+
+    __slots__ = ("edge", "interval", "is_over", "keys", "left", "reverse")
+
+    def __init__(self, interval: Interval, reverse: bool) -> None:
+        self.interval = interval
+        self.reverse = reverse
+        self.edge: bytes | None = None  # the last key of the chunks before the current one
+        self.keys: list[bytes] = []  # of the current chunk
+        self.left: Callable[[], int] = _no_more  # how many of these have not come out yet
+        self.is_over = False
+
+    def move_on(self, keys: list[bytes]) -> None:
+        if self.keys:
+            self.edge = self.keys[0] if self.reverse else self.keys[-1]
+        self.keys = keys
+
+    def part(self) -> Interval | None:
+        """Return the part that was seen, None if nothing was (rule 2)."""
+        whole = self.interval
+        if self.is_over:
+            return whole
+        left, edge = self.left(), self.edge
+        if left < len(self.keys):
+            edge = self.keys[left] if self.reverse else self.keys[-1 - left]
+        if edge is None:
+            return None
+        if self.reverse:
+            return Interval(edge, whole.stop, whole.keys_only)
+        return Interval(whole.start, edge + b"\0", whole.keys_only)
+
+
+class Reads:
+    """What was read so far."""
+
+    __slots__ = ("_intervals", "_under_way", "keys")
+
+    def __init__(self) -> None:
+        self.keys: set[bytes] = set()
+        self._intervals: list[Interval] = []
+        self._under_way: set[_Seen] = set()
+
+    def walk(
+        self, chunks: Chunks, start: bytes | None, stop: bytes | None, *, reverse: bool, keys_only: bool
+    ) -> Walk:
+        """Return a stream of the entries of an interval that takes note of how far it is read."""
+        seen = _Seen(Interval(start, stop, keys_only), reverse)
+        self._under_way.add(seen)
+        return Walk(self, chunks, seen)
+
+    def end_of(
+        self, start: bytes | None, stop: bytes | None, found: bytes | None, *, reverse: bool, keys_only: bool
+    ) -> None:
+        """Take note that a key is the first of an interval, the last if `reverse`; None: there is none."""
+        seen = _Seen(Interval(start, stop, keys_only), reverse)
+        seen.edge, seen.is_over = found, found is None
+        self._settle(seen)
+
+    def _settle(self, seen: _Seen) -> None:
+        """Take note that no more of a walk will be seen."""
+        part = seen.part()
+        if part is not None and not part.is_empty():
+            self._intervals.append(part)
+        self._under_way.discard(seen)
+
+    def footprint(self, written: Iterable[bytes]) -> Footprint:
+        """Return all of it, with some keys that were written."""
+        parts = [*self._intervals, *(part for seen in list(self._under_way) if (part := seen.part()))]
+        return Footprint(self.keys.union(written), united(parts))
+
+
+class Walk(Iterator[Chunk]):
+    """A stream of chunks; see `Reads.walk`."""
+
+    __slots__ = ("_chunks", "_reads", "_seen")
+
+    def __init__(self, reads: Reads, chunks: Chunks, seen: _Seen) -> None:
+        self._reads = reads
+        self._chunks = chunks
+        self._seen = seen
+
+    def __next__(self) -> Chunk:
+        chunk = next(self._chunks, None)
+        if chunk is None:
+            self._seen.is_over = True
+            raise StopIteration
+        self._seen.move_on(chunk[0])
+        return chunk
+
+    def watch(self, left: Callable[[], int]) -> None:
+        """Have it ask how many keys of the current chunk have not come out: else all of them count."""
+        self._seen.left = left
+
+    def __del__(self) -> None:
+        self._reads._settle(self._seen)
+
+
+def united(intervals: Iterable[Interval]) -> list[Interval]:
+    """Return intervals that cover the same, without overlaps among those of one kind."""
+    found: list[Interval] = []
+    for each in sorted(intervals, key=lambda each: (each.keys_only, each.start or b"")):
+        last = found[-1] if found else None
+        if last is None or last.keys_only != each.keys_only or _is_below(last.stop, each.start):
+            found.append(each)
+        elif last.stop is not None and (each.stop is None or each.stop > last.stop):
+            found[-1] = Interval(last.start, each.stop, last.keys_only)
+    return found
+
+
+def _is_below(stop: bytes | None, start: bytes | None) -> bool:
+    return stop is not None and start is not None and stop < start
+
+
+def is_quick(footprint: Footprint, then: View, now: View) -> bool:
+    """Return whether `conflict` looks at no more than some QUICK_LOOKS keys."""
+    newer = _newer(then, now)
+    if newer is None:
+        return not footprint.intervals and len(footprint.keys) <= QUICK_LOOKS
+    written = sum(map(len, newer))
+    return written <= QUICK_LOOKS or (not footprint.intervals and len(footprint.keys) <= QUICK_LOOKS)
+
+
+def conflict(footprint: Footprint, then: View, now: View) -> bytes | None:
+    """Return a key of which the views say different things, None if they agree on all of a footprint.
+
+    Args:
+        then: nothing changes it any more.
+        now: the same, or a later one.
+    """
+    newer = _newer(then, now)
+    if newer is None:
+        return _differing(footprint.keys, then, now) or _first_difference_within(footprint, then, now)
+    for memtable in newer:
+        written = memtable.entries
+        found = _differing((key for key in footprint.keys if key in written), then, now)
+        if found is None:
+            found = _differing_within(footprint, memtable, then, now)
+        if found is not None:
+            return found
+    return None
+
+
+def _newer(then: View, now: View) -> list[Memtable] | None:
+    """Return memtables with every key that `now` may answer otherwise; None if they do not hold all (rule 3).
+
+    One that is folded together with what is older holds other keys as well.
+    """
+    seq = then.active.first_seq
+    if now.flushed_seq >= seq or now.version.drops != then.version.drops:
+        return None
+    newer = [now.active, *(memtable for memtable in now.sealed if memtable.last_seq >= seq)]
+    # What range deletions made void is not among the keys of a memtable.
+    return None if any(getattr(memtable, "ranges", ()) for memtable in newer) else newer
+
+
+def _differing(keys: Iterable[bytes], then: View, now: View) -> bytes | None:
+    return next((key for key in keys if then.get(key) != now.get(key)), None)
+
+
+def _differing_within(footprint: Footprint, memtable: Memtable, then: View, now: View) -> bytes | None:
+    for each in footprint.intervals:
+        for keys, _ in memtable.chunks(each.start, each.stop, keys_only=True):
+            if each.keys_only:
+                found = next((key for key in keys if (then.get(key) is None) != (now.get(key) is None)), None)
+            else:
+                found = _differing(keys, then, now)
+            if found is not None:
+                return found
+    return None
+
+
+def _first_difference_within(footprint: Footprint, then: View, now: View) -> bytes | None:
+    for each in footprint.intervals:
+        before = then.chunks(each.start, each.stop, keys_only=each.keys_only)
+        after = now.chunks(each.start, each.stop, keys_only=each.keys_only)
+        found = first_difference(before, after)
+        if found is not None:
+            return found
+    return None
+
+
+def first_difference(left: Chunks, right: Chunks) -> bytes | None:
+    """Return the smallest key that two streams, neither of them reverse, do not have in common."""
+    (ours, our_values), (theirs, their_values) = next(left, NOTHING), next(right, NOTHING)
+    while ours and theirs:
+        length = min(len(ours), len(theirs))
+        if ours[:length] != theirs[:length] or our_values[:length] != their_values[:length]:
+            pairs = zip(
+                zip(ours, our_values, strict=True), zip(theirs, their_values, strict=True), strict=False
+            )
+            return next(min(mine[0], other[0]) for mine, other in pairs if mine != other)
+        ours, our_values = (ours[length:], our_values[length:]) if length < len(ours) else next(left, NOTHING)
+        theirs, their_values = (
+            (theirs[length:], their_values[length:]) if length < len(theirs) else next(right, NOTHING)
+        )
+    return next(iter(ours or theirs), None)
