@@ -108,8 +108,8 @@ class Transaction(SortedSource, MutableMapping[bytes, bytes]):
 
         Cost: nothing is compared if nobody has written since it began.  Else one look for each key of these
         writes that was read, written or lies in a range that was walked over; if memory was flushed
-        meanwhile, one for each key, and another pass over each range.  Other threads wait while some thousand keys are
-        compared at most, unless flushes come faster than passes.
+        meanwhile, one for each key, and another pass over each range.  Other threads wait while some thousand
+        keys are compared at most, unless flushes come faster than passes.
 
         Durability: as a single write; after a crash all of it is there, or nothing.
         """
