@@ -156,7 +156,7 @@ def compact(db):
 
 def scan(db):
     """Seal and fold."""
-    assert [*db]
+    next(iter(db), None)
 
 
 def write_much(db):
@@ -505,6 +505,7 @@ def test_a_commit_that_is_cut_off_is_whole_or_not_there(kind):
         except KeyboardInterrupt:
             cut += 1
         else:
+            storage.heal()
             db.close()
             break
         killed = storage.crash("kill")
