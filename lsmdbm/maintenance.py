@@ -95,7 +95,7 @@ def repair(path: object, destination: object, *, progress: Progress | None = Non
     >>> report = repair("words", "saved words")
     >>> report.ok, report.losses, report.entries
     (False, (), 1)
-    >>> [doubt.what.partition(':')[0] for doubt in report.doubts]
+    >>> [doubt.what.partition(":")[0] for doubt in report.doubts]
     ['no manifest']
     >>> with lsmdbm.open("saved words") as db:
     ...     db["apple"]

@@ -51,7 +51,7 @@ class Stats:
     blocks_read: int  # by point reads
     filter_false_positives: int
     open_tables: int
-    snapshots: int  # that are open; each keeps on disk what it reads
+    snapshots: int  # that are open, transactions among them; each keeps on disk what it reads
     trouble: str | None  # what last stopped a flush or a compaction; it is tried again
 
     @property

@@ -209,7 +209,7 @@ def _newer(then: View, now: View) -> list[Memtable] | None:
         return None
     newer = [now.active, *(memtable for memtable in now.sealed if memtable.last_seq >= seq)]
     # What range deletions made void is not among the keys of a memtable.
-    return None if any(getattr(memtable, "ranges", ()) for memtable in newer) else newer
+    return None if any(memtable.ranges for memtable in newer) else newer
 
 
 def _differing(keys: Iterable[bytes], then: View, now: View) -> bytes | None:
