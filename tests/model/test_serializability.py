@@ -206,19 +206,19 @@ class Threads:
     def __init__(self, db, monkeypatch):
         self.db = db
         self.model = Model(dict(db.items()))
-        self.order = []  # the threads, as they committed
+        self.order = []  # the threads, as they committed; not by ident, which another one takes over
         batch = store.Store._batch
 
         def noting(engine, keys, values):
             batch(engine, keys, values)  # under the lock of the store
-            self.order.append(threading.get_ident())
+            self.order.append(threading.current_thread())
 
         monkeypatch.setattr(store.Store, "_batch", noting)
         self.done = {}
         self.conflicts = 0
 
     def work(self, rng, count):
-        mine = self.done[threading.get_ident()] = []
+        mine = self.done[threading.current_thread()] = []
         for number in range(count):
             tx = self.db.transaction()
             steps = []
