@@ -647,8 +647,9 @@ class CrashFile:
             missing = (length // 2 if call.kind == "partial" else length) - len(self._node.now)
             if missing > 0:
                 self._node.change(call.number, len(self._node.now), bytes(missing))
+        if call.kind != "partial" and call.errno in (None, errno.EINTR):
+            self.mapped_bytes = length
         self._storage.leave(call)
-        self.mapped_bytes = length
 
     def unmap(self, length: int) -> None:
         if self.mapped_bytes is not None:
