@@ -670,6 +670,17 @@ def test_records_among_zeros_are_found_wherever_they_stand(seed, budget):
         assert [durable for durable in promised if durable] == list(promises(data, SEED, HEADER_BYTES))
 
 
+def test_a_record_among_zeros_may_begin_with_one(seed):
+    """Its checksum does in one of 256."""
+    rng = random.Random(f"{seed} zero checksum")
+    while (record := frame(b"\1" + u32(1) + b"k" + rng.randbytes(8), durable=56))[0]:
+        pass
+    data = HEADER.encode() + bytes(rng.randrange(24, 90)) + record
+
+    assert [56] == list(promises(data, SEED, HEADER_BYTES))
+    assert [len(data) - len(record)] == [each.offset for each in scattered(data, HEADER, HEADER_BYTES)]
+
+
 class Looks:
     """The struct of a record's head, which counts how often it is looked for."""
 
