@@ -356,7 +356,7 @@ class OsFile(_Descriptor):
             self.truncate(length)
 
     def fdatasync(self) -> None:
-        with _Named(self.path):  # on Linux the same as msync, which would hold the GIL: decision 16
+        with _Named(self.path):  # on Linux the same as msync, which would hold the GIL: decision 13
             _data_sync(_still_open(self._descriptor))
 
     def fsync(self) -> None:
