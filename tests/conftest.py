@@ -8,11 +8,14 @@ The fixtures `seed` and `budget` hand them to tests; hypothesis follows both.
 
 import os
 import random
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from lsmdbm._base import storage
+from lsmdbm._base.storage import OsStorage
 
 BUDGETS = {"small": 20, "default": 100, "crash": 100, "long": 2000}  # examples a property
 
@@ -76,6 +79,19 @@ def budget():
 def path(tmp_path):
     """Where a database may come to be; there is none yet."""
     return os.fspath(tmp_path / "db")
+
+
+@pytest.fixture
+def mappable(tmp_path):
+    """A directory on a file system whose files may be mapped."""
+    reason = OsStorage().directory(os.fspath(tmp_path), 0o777).why_not_mapped()
+    if not reason:
+        yield tmp_path
+    elif os.path.isdir("/dev/shm") and not OsStorage().directory("/dev/shm", 0o777).why_not_mapped():
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as path:
+            yield Path(path)
+    else:
+        pytest.skip(f"no file can be mapped here: {reason}")
 
 
 @pytest.fixture

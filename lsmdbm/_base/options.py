@@ -15,7 +15,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "compression": ("zstd", None),
     "compaction": ("leveled", "tiered", "fifo"),
     "background": ("inline", "process", "manual"),
-    "log_io": ("pwrite",),
+    "log_io": ("pwrite", "mmap", "auto"),
     "verify_on_open": (False, True),
     "dictionaries": (True, False),
 }
@@ -102,7 +102,11 @@ class Options:
     `compact()`, for tests and for loads that end with a `compact()`."""
 
     log_io: str = "pwrite"
-    """How the log is written."""
+    """How the log is written: `"pwrite"`, by system calls; `"mmap"`, by stores into memory that the system
+    writes out, where a write keeps the GIL and is not held up by threads that compute in Python; refused
+    where that is not safe; `"auto"`, like `"mmap"` where it is safe and of use (Linux; ext4, XFS or tmpfs; a
+    Python with a GIL) and like `"pwrite"` elsewhere.  The promises are the same.  Leave it alone unless other
+    threads compute while one writes."""
 
     max_open_files: int = 256
     """Table files kept open."""

@@ -12,6 +12,8 @@ Rules
   4. Descriptors 0 to 2 are never used: a stray print must not land in a database.
   5. Every error is an `lsmdbm.error` with the errno and the path.
   6. Whoever drops the last reference to a File closes it.
+  7. A file is mapped only where a store into the mapping cannot fail: all of it is allocated before, and it
+     is not truncated while it is mapped.  A store that fails is a SIGBUS, which ends the process.
 
 Thread safety: all methods may be called from any thread.
 """
@@ -19,8 +21,10 @@ Thread safety: all methods may be called from any thread.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -42,6 +46,8 @@ CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFE
 LOCK_FILE = os.O_RDWR | os.O_CREAT | _SAFE
 DIRECTORY = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_DIRECTORY", 0)
 UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+MAPPABLE = {"ext4", "xfs", "tmpfs"}  # what is allocated there is written in place
+MOUNTS = "/proc/self/mountinfo"
 
 
 class File(Protocol):
@@ -67,6 +73,17 @@ class File(Protocol):
     def size(self) -> int:
         """Return the length of the file in bytes."""
 
+    def map(self, length: int) -> None:
+        """Allocate all of a new file of `length` zeros, and have `pwrite` store into a mapping of it.
+
+        Such a `pwrite` keeps the GIL, takes effect as a whole unless the process is killed in it, and does
+        not fail.  It must not reach beyond `length`.  If this call fails, the file may be longer than it
+        was, but is not mapped.
+        """
+
+    def unmap(self, length: int) -> None:
+        """Have `pwrite` ask the system again, and cut the file to `length`; nothing if it is not mapped."""
+
     def close(self) -> None:
         """Give the descriptor back.  Closing twice is harmless."""
 
@@ -88,6 +105,9 @@ class Directory(Protocol):
         `label` is written into the file for messages, unless a hard link makes it another file too.  The
         lock is held until the returned File is closed.
         """
+
+    def why_not_mapped(self) -> str:
+        """Return why files here must not be mapped; "" if they may."""
 
     def has_lost_lock(self) -> bool:
         """Return whether the file that `lock` gave out here is no longer at its name.
@@ -234,6 +254,32 @@ def write_all(file: File, data: bytes, offset: int) -> None:
         written += file.pwrite(data[written:], offset + written)
 
 
+def _mapped(descriptor: int, length: int) -> mmap.mmap:
+    """Return a mapping of a file.  It has a descriptor of its own, for which rule 4 holds too."""
+    taken: list[int] = []
+    try:
+        while not taken or taken[-1] <= 2:
+            taken.append(os.open(os.devnull, READ_ONLY))
+        return mmap.mmap(descriptor, length)
+    finally:
+        for each in taken:
+            os.close(each)
+
+
+def _file_system(device: int) -> str:
+    """Return the type of the file system on a device, by the mount table; "" if it is not there."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open(MOUNTS, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                mount, _, source = line.partition(" - ")
+                if mount.split(" ")[2] == number:
+                    return source.split(" ")[0]
+    except OSError:
+        pass
+    return ""
+
+
 class _Descriptor:
     """Owns a descriptor, and closes it once, however often that is interrupted and called again."""
 
@@ -258,11 +304,12 @@ class _Descriptor:
 class OsFile(_Descriptor):
     """A File on a descriptor of the operating system."""
 
-    __slots__ = ("path",)
+    __slots__ = ("_mapping", "path")
 
     def __init__(self, descriptor: int, path: str) -> None:
         super().__init__(descriptor)
         self.path = path
+        self._mapping: mmap.mmap | None = None
 
     def pread(self, length: int, offset: int) -> bytes:
         try:
@@ -282,6 +329,10 @@ class OsFile(_Descriptor):
             raise renamed(exc, self.path) from None
 
     def pwrite(self, data: bytes, offset: int) -> int:
+        mapping = self._mapping
+        if mapping is not None:
+            mapping[offset : offset + len(data)] = data  # no call of the system: rule 7
+            return len(data)
         try:
             return os.pwrite(self._descriptor, data, offset)
         except OSError as exc:
@@ -289,10 +340,23 @@ class OsFile(_Descriptor):
 
     def truncate(self, length: int) -> None:
         with _Named(self.path):
+            if self._mapping is not None:  # rule 7
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
             os.ftruncate(self._descriptor, length)
 
-    def fdatasync(self) -> None:
+    def map(self, length: int) -> None:
         with _Named(self.path):
+            os.posix_fallocate(self._descriptor, 0, length)  # rule 7
+            self._mapping = _mapped(self._descriptor, length)
+
+    def unmap(self, length: int) -> None:
+        mapping, self._mapping = self._mapping, None
+        if mapping is not None:
+            mapping.close()
+            self.truncate(length)
+
+    def fdatasync(self) -> None:
+        with _Named(self.path):  # on Linux the same as msync, which would hold the GIL: decision 13
             _data_sync(_still_open(self._descriptor))
 
     def fsync(self) -> None:
@@ -302,6 +366,10 @@ class OsFile(_Descriptor):
     def size(self) -> int:
         with _Named(self.path):
             return os.fstat(self._descriptor).st_size
+
+    def close(self) -> None:
+        self._mapping = None
+        super().close()
 
     def chmod(self, bits: int) -> None:
         """Set the permission bits, where the system has them and they differ."""
@@ -396,6 +464,16 @@ class OsDirectory(_Descriptor):
                 raise
             self._lock = name, file.place()
             return file
+
+    def why_not_mapped(self) -> str:
+        if sys.platform != "linux":
+            return f"the system is {sys.platform}, not Linux"
+        with _Named(self.path):
+            device = os.fstat(_still_open(self._descriptor)).st_dev
+        kind = _file_system(device)
+        if kind in MAPPABLE:
+            return ""
+        return f"the file system is {kind or 'unknown'}, not one of {', '.join(sorted(MAPPABLE))}"
 
     def has_lost_lock(self) -> bool:
         if self._lock is None:

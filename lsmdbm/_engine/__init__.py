@@ -1,7 +1,7 @@
 """EVENTS: which file, when it is synced, what is live.  Packs no bytes.
 
 Files, in import order: names, memtable, merge, version, tables, view, count, dead, moment, validation, draft,
-stats, install, wal, plan, leveled, tiered, fifo, picker, samples, jobs, delegate, ingest, background,
+stats, install, mapped, wal, plan, leveled, tiered, fifo, picker, samples, jobs, delegate, ingest, background,
 recovery, tree, reader, syncer, group, store, worker, sharing, recognition, check, removal, destination,
 backup, repair, building, loading.
 """

@@ -259,7 +259,7 @@ def read_log(directory: Directory, number: int) -> LogCounts:
             count, entries, end = count + 1, entries + record.count, record.end
     except Malformed as exc:
         what = f"{exc}: ignored, as if its creation had been cut off"
-    is_whole = bool(data) and end == len(data)
+    is_whole = end > 0 and records.is_blank(data, end)
     note = None if is_whole else Problem(file.path, end, what.format(len(data) - end))
     return LogCounts(len(data), count, entries, note)
 

@@ -525,7 +525,7 @@ def _all_records(data: bytes, header: LogHeader, path: str, work: _Repair) -> It
     except Malformed as exc:
         work.losses.append(Loss(path, end, str(exc)))
         return
-    if end < len(data):
+    if not records.is_blank(data, end):
         work.losses.append(Loss(path, end, f"{len(data) - end} bytes at the end are no records"))
 
 

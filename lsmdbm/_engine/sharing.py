@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from lsmdbm._base.ending import EndingLock, Lock, on_exit
 from lsmdbm._base.errors import LockedError, NotFoundError, error
 from lsmdbm._base.options import Options
-from lsmdbm._base.storage import Directory, File, Storage, directory_mode, on_fork
+from lsmdbm._base.storage import Directory, File, Storage, directory_mode, on_fork, parent_of
 from lsmdbm._engine.install import Installer, synced
+from lsmdbm._engine.mapped import refuse_unmapped
 from lsmdbm._engine.names import LOCK, MANIFEST, Counter, lock_label, numbers, parse
 from lsmdbm._engine.reader import Reader
 from lsmdbm._engine.recovery import Recovered, recover
@@ -96,9 +97,11 @@ def acquire(storage: Storage, path: str, flag: str, mode: int, given: dict[str, 
     Raises:
         NotFoundError: there is no database, and the flag does not create one.
         LockedError: another process kept the writer lock for `timeout` seconds.
-        error: what is at the path is not ours.
+        error: what is at the path is not ours, or logs must not be mapped there.
     """
     options = Options.choose(given, {} if flag == "n" else None)
+    if options.log_io == "mmap" and flag != "r":
+        _refuse_unmapped(storage, path, mode)
     _prepare_path(storage, path, flag, mode, given)
     deadline = storage.monotonic() + options.timeout
     wait = FIRST_WAIT
@@ -170,6 +173,15 @@ def _close(key: Key, shared: _Shared) -> None:
     finally:
         if shared.store.is_released and _registry.get(key) is shared:
             del _registry[key]
+
+
+def _refuse_unmapped(storage: Storage, path: str, mode: int) -> None:
+    """Raise before anything is made, if logs must not be mapped where the database is or will be."""
+    directory = storage.directory(path if storage.kind(path) == "directory" else parent_of(path), mode)
+    try:
+        refuse_unmapped(directory)
+    finally:
+        directory.close()
 
 
 def _prepare_path(storage: Storage, path: str, flag: str, mode: int, given: dict[str, object]) -> None:

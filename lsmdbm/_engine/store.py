@@ -41,6 +41,7 @@ from lsmdbm._engine.group import Group
 from lsmdbm._engine.ingest import Source
 from lsmdbm._engine.install import synced
 from lsmdbm._engine.jobs import Workshop
+from lsmdbm._engine.mapped import mapper_for
 from lsmdbm._engine.merge import visible
 from lsmdbm._engine.moment import Moment, still_open
 from lsmdbm._engine.names import Counter
@@ -93,7 +94,8 @@ class Store:
         self._tables = Tables(directory, options)
         counter = Counter(recovered.next_number, self._tables.make_room)
         self._wal = Wal(directory, storage, counter, recovered.next_seq, recovered.logs, recovered.prev)
-        self._wal.buffered = options.durability == "none"
+        self._wal.mapper = mapper_for(options.log_io, directory)
+        self._wal.buffered = options.durability == "none" and self._wal.mapper is None
         workshop = Workshop(storage, directory, counter, self._tables, options, Limits.of(options))
         self._tree = Tree(workshop, self._wal, recovered)
         self._recovered: Recovered | None = recovered  # until the first write
@@ -551,6 +553,8 @@ class Store:
             elif interval < self._syncer.interval:
                 self._syncer.interval = interval
                 self._syncer.wake()
+        if durability == "none" and not self._wal.buffered:
+            return None
         return {"none": self._drain_if_due, "interval": self._sync_if_due, "full": self._sync_written}.get(
             durability
         )
@@ -710,6 +714,7 @@ class Store:
             target = self._wal.target()
             target.sync()
             self._wal.note_durable(target, mark=True)
+        self._wal.end_mapping()
         if self._recovered is None or not self._recovered.is_unsettled:
             self._remember_count()
         self._tables.collect()  # what a read, or the opening itself, needed when it was retired

@@ -13,13 +13,15 @@ Rules
      earlier opening that is not known durable: a sync of it now may succeed without writing what an
      earlier one lost.
 
+  6. A mapped log that is full is ended before the next record is written.  What was allocated behind its last
+     record is cut off once it is not mapped any more; if that does not come to pass, zeros are left.
+
 Thread safety: under the lock of the store, but for `Target.sync`.  Spec: docs/durability.md, Log.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -27,16 +29,16 @@ from lsmdbm._base.errors import FailedError, error
 from lsmdbm._base.intervals import Intervals
 from lsmdbm._base.storage import Directory, File, Storage, write_all
 from lsmdbm._engine.install import check_owner, synced
+from lsmdbm._engine.mapped import DISK_FULL, NO_LIMIT, Mapper
 from lsmdbm._engine.names import WAL, Counter
 from lsmdbm._format import records
 from lsmdbm._format.coding import MAX_NUMBER
-from lsmdbm._format.records import HEADER_BYTES, LogHeader, Record
+from lsmdbm._format.records import HEADER_BYTES, RECORD_BYTES, LogHeader, Record
 
 MAX_LOG_BYTES = 16 << 20
 MAX_LOG_OPERATIONS = 1 << 32  # more than fit into a log
 BUFFER_BYTES = 64 << 10  # of records held back at durability "none"
 BUFFER_SECONDS = 0.05
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(slots=True)
@@ -87,7 +89,8 @@ class Wal:
         older: the logs of earlier openings that are still needed, oldest first.
         prev: the last of the chain, which the first log made here goes on from: number, end, last
             sequence; zeros if there is none.
-        buffered: whether records are held back: durability "none".
+        buffered: whether records are held back: durability "none", if no log is mapped.
+        mapper: maps the logs; None if system calls write them.
     """
 
     directory: Directory
@@ -97,6 +100,7 @@ class Wal:
     older: list[Log] = field(default_factory=list)
     prev: tuple[int, int, int] = (0, 0, 0)
     buffered: bool = False
+    mapper: Mapper | None = None
     position: tuple[int, int] = (0, 0)
     durable_seq: int = 0  # every write of this opening below it is known durable
     written_bytes: int = 0
@@ -104,6 +108,7 @@ class Wal:
     _file: File | None = None
     _header: LogHeader | None = None
     _seed: int = 0
+    _limit: int = 0  # where the last record of the log may end; 0 for a mapped one before its first
     _durable: int = 0
     _data_end: int = 0
     _is_name_durable: bool = False
@@ -175,6 +180,7 @@ class Wal:
         self._header, self._seed = header, header.seed
         self._durable = 0
         self._marked_end = 0
+        self._limit = NO_LIMIT if self.mapper is None else 0
         self._is_name_durable = False
         self._data_end = 0  # so that a log without any record is not synced: it has not even a header
         self.position = (HEADER_BYTES, self.seq)
@@ -188,11 +194,25 @@ class Wal:
     def _write(self, record: bytes, offset: int) -> int:
         if self.buffered:
             return self._hold(record)
+        if offset + len(record) > self._limit:
+            record = self._with_room(record)
+            offset = self.position[0]
         if offset == HEADER_BYTES and self._header is not None:  # rule 1
             self._store(self._header.encode() + record, 0)
         else:
             self._store(record, offset)
         return len(record)
+
+    def _with_room(self, record: bytes) -> bytes:
+        """Have a log that the record fits into; return the record as it stands there."""  # rule 6
+        if self.position[0] > HEADER_BYTES:
+            self.rotate()
+            self._start()
+            record = records.moved(record, self._seed)
+        file, mapper = self._file, self.mapper
+        if file is not None and mapper is not None:
+            self._limit = mapper.map(file, HEADER_BYTES + len(record), MAX_LOG_BYTES)
+        return record
 
     def _store(self, data: bytes, offset: int) -> None:
         file = self._file
@@ -236,7 +256,9 @@ class Wal:
         elif offset == HEADER_BYTES and file.pread(HEADER_BYTES, 0) != header.encode():
             return None
         else:
-            data = file.pread(file.size() - offset, offset)
+            data = file.pread(RECORD_BYTES, offset)
+            rest = file.size() - offset - len(data)
+            data += file.pread(min(records.payload_bytes(data), rest), offset + len(data))
         record = records.record_at(bytes(offset) + data, offset, header.seed)
         is_next = record is not None and record.seq == seq and not records.is_mark(record)
         return record if is_next else None
@@ -293,6 +315,20 @@ class Wal:
         self.prev = (log.number, log.end, log.last_seq)
         self._file = self._header = None
         self.position = (HEADER_BYTES, self.seq)
+        if log.file is not None:
+            self._unmap(log.file, log.offset)
+
+    def end_mapping(self) -> None:
+        """Give back what the current log does not need.  Nothing more may be written to it."""
+        if self._file is not None:
+            self._unmap(self._file, self.position[0] if self._data_end else 0)
+
+    @staticmethod
+    def _unmap(file: File, end: int) -> None:
+        try:
+            file.unmap(end)
+        except error:
+            pass  # rule 6
 
     def skip(self) -> None:
         """Take a sequence for what stands in no log.  Requires that `rotate` came last."""
@@ -411,6 +447,7 @@ class Wal:
         """Mark a log that had ended before it was synced, while there is no later one to tell of that."""
         if log.file is None or log.header is None:
             return
+        self._unmap(log.file, log.offset)  # if that was interrupted: the mark would not fit
         record = records.encode_mark(log.header.seed, log.last_seq + 1, log.offset, log.header)
         try:
             write_all(log.file, record, log.offset)

@@ -23,7 +23,8 @@ Rules
   3. `durable` is an offset in this log known to survive power loss when the record was encoded, 0 for
      none.  It never lies behind the record itself.  56 or more promises that all earlier logs
      are durable, or flushed, too.
-  4. The log ends at its first invalid record.  What stands behind matters only for the promises in it.
+  4. The log ends at its first invalid record.  What stands behind, zeros where room was allocated ahead,
+     matters only for the promises in it.
   5. A reader refuses kinds that it does not know.
   6. The ranges of a record are ascending and do not touch.  Each is one operation, and so is each key.
 
@@ -32,6 +33,7 @@ Thread safety: pure functions.  Spec: docs/format.md, Log.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from struct import Struct
@@ -68,6 +70,8 @@ _COLUMNS = Struct("<II")
 _RANGES = Struct("<BI")
 HEADER_BYTES = _HEADER.size + U32.size
 RECORD_BYTES = _RECORD.size
+MARK_BYTES = RECORD_BYTES + HEADER_BYTES
+_WRITTEN = re.compile(rb"[^\0]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +228,17 @@ def _encode(seed: int, seq: int, count: int, durable: int, payload: bytes) -> by
     return U32.pack(crc32(tail, seed)) + tail
 
 
+def moved(record: bytes, seed: int) -> bytes:
+    """Return a record as it stands in another log, of which nothing is known to be durable."""
+    length, seq, count, _ = _AFTER_CRC.unpack_from(record, U32.size)
+    return _encode(seed, seq, count, 0, record[RECORD_BYTES : RECORD_BYTES + length])
+
+
+def payload_bytes(head: bytes) -> int:
+    """Return the length that the first 24 bytes of a record say of its payload; 0 if they are fewer."""
+    return int(_RECORD.unpack(head)[1]) if len(head) == RECORD_BYTES else 0
+
+
 def decode_change(record: Record) -> Change:
     """Return what a data record does.
 
@@ -320,6 +335,19 @@ def records(data: bytes, header: LogHeader, start: int = HEADER_BYTES) -> Iterat
         offset, expected = record.end, record.seq + record.count
 
 
+def is_blank(data: bytes, start: int) -> bool:
+    """Return whether nothing but zeros stands at and behind `start`."""  # rule 4
+    return data.endswith(bytes(len(data) - start))
+
+
+def _next_place(data: bytes, offset: int) -> int:
+    """Return the next offset at which a record may begin, if none does here.  No record is all zeros."""
+    if any(data[offset : offset + RECORD_BYTES]):
+        return offset + 1
+    written = _WRITTEN.search(data, offset + RECORD_BYTES)
+    return written.start() - RECORD_BYTES + 1 if written is not None else len(data)
+
+
 def promises(data: bytes, seed: int, start: int) -> Iterator[int]:
     """Yield `durable` of every valid record at or behind `start`, wherever it begins.
 
@@ -334,7 +362,7 @@ def promises(data: bytes, seed: int, start: int) -> Iterator[int]:
     while offset <= last:
         _, length, _, _, durable = unpack(data, offset)
         if not 0 < durable <= offset or length > len(data) - offset - RECORD_BYTES:
-            offset += 1
+            offset = offset + 1 if length or durable else _next_place(data, offset)
             continue
         budget -= length + RECORD_BYTES
         if budget < 0:
@@ -363,7 +391,7 @@ def scattered(data: bytes, header: LogHeader, start: int) -> Iterator[Record]:
         _, length, seq, count, durable = unpack(data, offset)
         room = len(data) - offset - RECORD_BYTES
         if not first_seq <= seq <= first_seq + offset or max(length, count) > room or durable > offset:
-            offset += 1
+            offset = offset + 1 if seq else _next_place(data, offset)
             continue
         budget -= length + RECORD_BYTES
         if budget < 0:

@@ -178,7 +178,11 @@ def test_a_process_killed_in_the_middle_of_a_write_leaves_what_was_promised():
         for name in reach:
             whole = worked(name)
             born = whole.storage.calls.index(("sync_parent", "/"))
-            places = [at for at, call in enumerate(whole.storage.calls) if call[0] == "pwrite" and at > born]
+            places = [
+                at
+                for at, call in enumerate(whole.storage.calls)
+                if call[0] in ("pwrite", "store") and at > born
+            ]
             for at in random.Random(name).sample(places, 4):
                 cut = worked(name, at)
                 sweep.point(

@@ -14,7 +14,7 @@ from lsmdbm._engine.wal import BUFFER_BYTES
 from lsmdbm.database import open_on
 from support.crash_storage import CrashStorage
 from support.disk import POWER_LOSSES
-from support.workload import CHANGES, PATH, TINY
+from support.workload import CHANGES, LOG_IOS, PATH, TINY
 
 ROUNDS = {"small": 1, "default": 2, "crash": 30, "long": 300}
 MOMENTS = {"small": 12, "default": 40}  # of a round; the larger budgets take all
@@ -54,7 +54,8 @@ class Writer:
         self.sizes = [0]
         self.returned = 0
         self.moments = []
-        self.db = open_on(self.storage, PATH, "c", 0o666, {**TINY, "durability": level, **options})
+        options = {**TINY, "durability": level, "log_io": rng.choice(LOG_IOS), **options}
+        self.db = open_on(self.storage, PATH, "c", 0o666, options)
         self.storage.on_call = self.look
 
     def look(self, index, operation, path):

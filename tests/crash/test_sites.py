@@ -245,7 +245,7 @@ def rot_after_crashes(case, reach):
 
 
 WAL, INSTALL, RECOVERY, STORE = "_engine.wal", "_engine.install", "_engine.recovery", "_engine.store"
-RECORDS, FOOTER = "_format.records", "_format.footer"
+RECORDS, FOOTER, MAPPED = "_format.records", "_format.footer", "_engine.mapped"
 SYNC_PARENT = "synced(lambda: {}storage.sync_parent({}directory.path))"
 INSTALLED = "self._installer.install(state, follow)"
 MUST_FLUSH = "self.is_suspect or self.has_gap or ends_early or is_long"
@@ -331,6 +331,12 @@ ORDER_SITES = {
     Site(
         "a log names the one before", WAL, "Wal.rotate", "self.prev = (log.number, log.end, log.last_seq)"
     ): crashes,
+    Site("a full log is ended", WAL, "Wal._with_room", "self.rotate()"): crashes,
+    Site(
+        *("a record is made anew for the next log", WAL, "Wal._with_room"),
+        *("records.moved(record, self._seed)", "record"),
+    ): crashes,
+    Site("room for a mark", MAPPED, "Mapper.map", "length - MARK_BYTES", "length"): crashes,
     Site(
         "n leaves no old log behind", "_engine.sharing", "_start_empty", "highest + 1", "0", place=1
     ): crashes,
@@ -382,6 +388,7 @@ SITES = {**SYNC_SITES, **SUSPECT_SITES, **ORDER_SITES, **RECOVERY_SITES, **CHECK
 # at each flush, so that none holds both what tables have and what they have not, but the format allows it.
 # Whether a clear() that was replayed is installed soon is a matter of space.  Two logs that were exchanged,
 # if nobody minded, would be followed in a circle.
+UNIT_MAPPED = "unit/test_mapped.py"
 COPIES, REMOVAL = "crash/test_copies_and_removal.py", "behaviour/test_destroy.py"
 INGEST = "crash/test_ingest.py"
 BEYOND_CRASHES = {
@@ -409,6 +416,15 @@ BEYOND_CRASHES = {
     Site("before a sync", STORE, "Store._prepare_sync", "self._tree.is_unsettled", NO): INGEST,
     Site("bytes of a file", "_engine.building", "Building.finish", "self._file.fsync()"): INGEST,
     Site("the name of a file", "_engine.building", "Building.finish", "self._directory.sync()"): INGEST,
+    Site(
+        *("a log is mapped anew", MAPPED, "Mapper.map", "file.unmap(0)")
+    ): f"{UNIT_MAPPED}::test_a_log_whose_mapping_was_interrupted_is_mapped_anew",
+    Site(
+        *("what was allocated in vain is given back", MAPPED, "Mapper.map", "file.truncate(0)")
+    ): f"{UNIT_MAPPED}::test_a_full_disk_is_an_error_and_gets_back_what_there_was",
+    Site(
+        *("what was allocated ahead is given back", WAL, "Wal._unmap", "file.unmap(end)")
+    ): "unit/test_wal.py::test_the_rest_of_a_mapped_log_is_given_back_at_its_end",
     # Copies and removal have a sweep of their own
     Site("bytes of a copy", "_engine.backup", "_copy", "target.fsync()"): COPIES,
     Site(

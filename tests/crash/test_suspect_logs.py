@@ -9,10 +9,10 @@ from support.crash_storage import CrashStorage
 from support.disk import POWER_LOSSES
 
 
-def killed_after_one_put():
+def killed_after_one_put(log_io):
     """A machine on which a process at the default durability put `before` and was killed."""
     storage = CrashStorage()
-    with open_on(storage, "/db", "c", 0o666, {}) as db:
+    with open_on(storage, "/db", "c", 0o666, {"log_io": log_io}) as db:
         db["before"] = "killed"
         return storage.crash("kill")
 
@@ -24,10 +24,11 @@ def contents_after(storage, mode, rng):
 
 @pytest.mark.parametrize("mode", POWER_LOSSES)
 @pytest.mark.parametrize("level", ["full", "interval"])
-def test_synced_writes_above_a_suspect_log_survive_power_loss(level, mode, seed):
+@pytest.mark.parametrize("log_io", ["pwrite", "mmap"])
+def test_synced_writes_above_a_suspect_log_survive_power_loss(level, mode, log_io, seed):
     """A sync of the new log promised for the old one too, and the power took both: nothing, or corruption."""
-    storage = killed_after_one_put()
-    with open_on(storage, "/db", "w", 0o666, {"durability": level}) as db:
+    storage = killed_after_one_put(log_io)
+    with open_on(storage, "/db", "w", 0o666, {"durability": level, "log_io": log_io}) as db:
         db["after"] = "synced"
         if level == "interval":
             storage.advance(2.0)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from lsmdbm._engine import tree, view
+from lsmdbm._engine import mapped, tree, view
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._format import table_reader
 from lsmdbm.database import open_on
@@ -32,6 +32,14 @@ WEIGHTS = {
     **{"get": 15, "range": 4, "edges": 3, "neighbours": 4, "length": 2, "everything": 0.3, "meanwhile": 1},
 }
 EVENTS = ("flush", "compact", "reopen", "kill", "sync", "wait")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_mapped_logs():
+    """Logs that are mapped are rotated every few writes at first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mapped, "FIRST_LOG_BYTES", 256)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -69,6 +77,7 @@ def configuration(name: str) -> Configuration:
         **rng.choice(POLICIES),
         "background": rng.choice(("inline", "process", "manual")),
         "durability": rng.choice(("none", "process", "interval", "full")),
+        "log_io": rng.choice(("pwrite", "mmap", "auto")),
     }
     return Configuration(name, options, rng.choice((0.0, 0.002, 0.02)))
 

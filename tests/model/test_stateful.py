@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import lsmdbm
+from lsmdbm._engine import mapped
 from lsmdbm.database import open_on
 from support.crash_storage import MODES, CrashStorage
 from support.hands import hired
@@ -44,11 +45,20 @@ options = st.fixed_dictionaries(
         "bloom_bits_per_key": st.sampled_from([0, 1, 12]),
         "cache_bytes": st.sampled_from([0, 600, 1 << 20]),
         "background": st.sampled_from(["inline", "process", "manual"]),
+        "log_io": st.sampled_from(["pwrite", "mmap", "auto"]),
         "max_open_files": st.sampled_from([1, 2, 100]),
         "verify_on_open": st.booleans(),
     }
 )
 options = st.tuples(options, policies).map(lambda pair: pair[0] | pair[1])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_mapped_logs():
+    """Logs that are mapped are rotated every few writes at first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mapped, "FIRST_LOG_BYTES", 256)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")

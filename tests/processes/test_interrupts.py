@@ -14,6 +14,7 @@ import threading
 import pytest
 
 import lsmdbm
+from lsmdbm._engine import wal
 from lsmdbm._engine.store import Store
 from lsmdbm.bulk import TableWriter
 from support.budgets import Budget
@@ -109,6 +110,15 @@ OPCODES = {"small": 64, "default": 300, "crash": 100_000, "long": 1_000_000}
 MOMENTS = {"small": 160, "default": 800, "crash": 20_000, "long": 200_000}
 
 
+@pytest.fixture
+def log_io(seed, request, monkeypatch):
+    """How the log is written: in half of the tests into mappings, where that can be, of two records each."""
+    found = random.Random(f"{seed} {request.node.name}").choice(("pwrite", "auto"))
+    if found == "auto":
+        monkeypatch.setattr(wal, "MAX_LOG_BYTES", 300)
+    return found
+
+
 def built_beside(path):
     """A file to ingest, which is made once."""
     file = os.path.join(os.path.dirname(path), "built")
@@ -118,13 +128,13 @@ def built_beside(path):
     return file
 
 
-def opened(path, durability="process"):
+def opened(path, durability="process", log_io="pwrite"):
     """A database with a table, a log and a memtable, and a file beside it."""
     built_beside(path)
-    with lsmdbm.open(path, "c", **OPTIONS) as db:
+    with lsmdbm.open(path, "c", log_io=log_io, **OPTIONS) as db:
         db.update((key, b"v" * 40) for key in OLD)
         db.flush()
-    db = lsmdbm.open(path, "w", durability=durability, **OPTIONS)
+    db = lsmdbm.open(path, "w", durability=durability, log_io=log_io, **OPTIONS)
     for key, value in OLD.items():
         db[key] = value
     return db
@@ -182,19 +192,21 @@ def directories(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "durability"), CALLS)
-def test_a_call_interrupted_at_any_opcode_took_effect_wholly_or_not_at_all(tmp_path, name, durability):
+def test_a_call_interrupted_at_any_opcode_took_effect_wholly_or_not_at_all(
+    tmp_path, name, durability, log_io
+):
     operation = OPERATIONS[name]
     allowed = [OLD, *(after(OLD) for after in operation.after)]
     paths = directories(tmp_path)
     with Budget("T6", part=f"{name}, {durability}", share=1 / len(CALLS), unit="opcodes", **OPCODES) as reach:
         rng = random.Random(f"{reach.label} {reach.seed}")
-        with opened(next(paths), durability) as whole:
+        with opened(next(paths), durability, log_io) as whole:
             count = at_opcode(1 << 60, lambda: operation.call(whole)).opcodes
         for number in points(count, reach.goal or count, rng):
             path = next(paths)
-            db = opened(path, durability)
+            db = opened(path, durability, log_io)
             interruption = at_opcode(number, lambda db=db: operation.call(db))
-            where = f"{name} at {durability}, opcode {number}, {interruption.where}"
+            where = f"{name} at {durability}, {log_io}, opcode {number}, {interruption.where}"
             assert interruption.raised is None or isinstance(interruption.raised, KeyboardInterrupt), where
             check_all(path, db, allowed, where)
             del db
@@ -205,12 +217,12 @@ def test_a_call_interrupted_at_any_opcode_took_effect_wholly_or_not_at_all(tmp_p
             reach.count("swallowed", interruption.is_swallowed)
 
 
-def interrupt_all_over(tmp_path, call, allowed):
-    """Interrupt a call at every third opcode until a check fails."""
+def interrupt_all_over(tmp_path, call, allowed, log_io="pwrite", numbers=None):
+    """Interrupt a call at every third opcode, or at these, until a check fails."""
     paths = directories(tmp_path)
-    for number in itertools.count(step=3):
+    for number in numbers or itertools.count(step=3):
         path = next(paths)
-        db = opened(path)
+        db = opened(path, log_io=log_io)
         interruption = at_opcode(number, lambda db=db: call(db))
         check_all(path, db, allowed, f"opcode {number}, {interruption.where}")
         if interruption.where is None:
@@ -223,6 +235,15 @@ def test_a_store_that_does_not_heal_is_noticed(tmp_path, monkeypatch):
     operation = OPERATIONS["put"]
     with pytest.raises(AssertionError, match="wal.py|store.py"):
         interrupt_all_over(tmp_path, operation.call, [OLD, operation.after[0](OLD)])
+
+
+def test_a_put_that_begins_a_mapped_log_can_be_interrupted_at_any_opcode(mappable, monkeypatch, seed, budget):
+    """It ends one log, cuts it, creates and maps another; the puts behind it have to find one."""
+    monkeypatch.setattr(wal, "MAX_LOG_BYTES", 300)
+    operation = OPERATIONS["put"]
+    stride = {"small": 41, "default": 13}.get(budget, 1)
+    numbers = itertools.count(seed % stride, stride)
+    interrupt_all_over(mappable, operation.call, [OLD, operation.after[0](OLD)], "mmap", numbers)
 
 
 def test_a_lock_that_stays_taken_is_noticed(tmp_path, monkeypatch):
@@ -245,16 +266,16 @@ OPENINGS = {"small": 64, "default": 160, "crash": 40_000, "long": 1_000_000}
 
 
 @pytest.mark.parametrize("durability", DURABILITIES)
-def test_a_close_interrupted_at_any_opcode_can_be_made_again(tmp_path, durability):
+def test_a_close_interrupted_at_any_opcode_can_be_made_again(tmp_path, durability, log_io):
     paths = directories(tmp_path)
     with Budget("T6", part=f"close, {durability}", share=0.125, unit="opcodes", **OPENINGS) as reach:
         rng = random.Random(f"{reach.label} {reach.seed}")
-        count = at_opcode(1 << 60, opened(next(paths), durability).close).opcodes
+        count = at_opcode(1 << 60, opened(next(paths), durability, log_io).close).opcodes
         for number in points(count, reach.goal or count, rng):
             path = next(paths)
-            db = opened(path, durability)
+            db = opened(path, durability, log_io)
             interruption = at_opcode(number, db.close)
-            where = f"close at {durability}, opcode {number}, {interruption.where}"
+            where = f"close at {durability}, {log_io}, opcode {number}, {interruption.where}"
             db.close()
             check_closed(path, [OLD], where)
             reach.count()

@@ -41,11 +41,13 @@ class Writer:
 
     Args:
         case: names the steps.
+        log_io: how they write the log; the one that checks the files does not open them for writing.
     """
 
-    def __init__(self, server, path, case):
+    def __init__(self, server, path, case, log_io="pwrite"):
         self.server = server
         self.path = path
+        self.log_io = log_io
         self.seed = random.Random(case).randrange(1 << 32)
         self.content = {}
         self.done = 0
@@ -56,7 +58,7 @@ class Writer:
         """Begin to write; return the number of the process."""
         self.level = level
         self.returned = self.done
-        options = {**OPTIONS, "durability": level}
+        options = {**OPTIONS, "durability": level, "log_io": self.log_io}
         self.server.start("run", "kills:fork", role, self.path, self.seed, self.done, count, options, fatal)
         return int(self.server.line().removeprefix("pid "))
 
@@ -96,11 +98,18 @@ def places(tmp_path):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def kill_again_and_again(server, paths, reach):
+@pytest.fixture(params=["pwrite", "mmap"])
+def place(request):
+    """How the log is written, and a directory where that can be."""
+    name = "mappable" if request.param == "mmap" else "tmp_path"
+    return request.param, request.getfixturevalue(name)
+
+
+def kill_again_and_again(server, paths, reach, log_io):
     """Kill the writers of one database after the other at random moments."""
     for case in reach:
         rng = random.Random(case)
-        writer = Writer(server, next(paths), case)
+        writer = Writer(server, next(paths), case, log_io)
         for number in range(KILLS_A_DATABASE):
             level = rng.choice(LEVELS)
             pid = writer.start(level)
@@ -115,9 +124,10 @@ def kill_again_and_again(server, paths, reach):
                 break
 
 
-def test_a_writer_killed_at_any_moment_keeps_what_it_promised(tmp_path, server):
-    with Budget("T12", part="kill", unit="kills", **KILLS) as reach:
-        kill_again_and_again(server, places(tmp_path), reach)
+def test_a_writer_killed_at_any_moment_keeps_what_it_promised(place, server):
+    log_io, directory = place
+    with Budget("T12", part=f"kill, {log_io}", share=0.5, unit="kills", **KILLS) as reach:
+        kill_again_and_again(server, places(directory), reach, log_io)
 
 
 def points(calls, limit, rng):
@@ -127,17 +137,17 @@ def points(calls, limit, rng):
     return every[rng.randrange(stride) :: stride]
 
 
-def die_at_every_call(server, paths, reach, level, role="write"):
-    """Have one writer after the other die at a call of the storage."""
+def die_at_every_call(server, paths, reach, level, log_io="pwrite", role="write"):
+    """Have one writer after the other die at a call of the storage, or in a store into a mapping."""
     for case in reach:
-        whole = Writer(server, next(paths), case)
+        whole = Writer(server, next(paths), case, log_io)
         whole.start(level, STEPS)
         assert 0 == whole.wait()
         whole.check(f"{case}, whole", is_over=True)
         limit = (reach.goal - reach.reached) if reach.goal else 1 << 30
         for call, place in points(whole.calls, limit, random.Random(case)):
             where = f"{case} at {level}, {place} call {call}"
-            writer = Writer(server, next(paths), case)
+            writer = Writer(server, next(paths), case, log_io)
             writer.start(level, STEPS, (call, place), role)
             is_over = writer.wait() == 0  # salts are random, and with them the number of calls
             writer.check(where, is_over=is_over)
@@ -148,13 +158,15 @@ def die_at_every_call(server, paths, reach, level, role="write"):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_writer_killed_at_any_call_of_the_storage_keeps_what_it_promised(tmp_path, server, level):
-    with Budget("T12", part=f"calls, {level}", share=1 / len(LEVELS), unit="kills", **CALLS) as reach:
-        die_at_every_call(server, places(tmp_path), reach, level)
+def test_a_writer_killed_at_any_call_of_the_storage_keeps_what_it_promised(place, server, level):
+    log_io, directory = place
+    share = 0.5 / len(LEVELS)
+    with Budget("T12", part=f"calls, {level}, {log_io}", share=share, unit="kills", **CALLS) as reach:
+        die_at_every_call(server, places(directory), reach, level, log_io)
 
 
 def test_a_writer_that_acknowledges_too_early_is_noticed(tmp_path, server):
     """The planted fault."""
     reach = Budget("T12", part="planted", small=60, default=60, crash=60, long=60)
     with pytest.raises(pytest.fail.Exception, match="not the content"):
-        die_at_every_call(server, places(tmp_path), reach, "process", "write_early")
+        die_at_every_call(server, places(tmp_path), reach, "process", role="write_early")

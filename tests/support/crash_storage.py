@@ -19,6 +19,8 @@ Rules; support/disk.py has those of bytes, names and crash modes
      pid, monotonic, sleep and urandom.  Once the process is dead, every call raises `Killed`.
   6. Everything follows from the seed and the calls.  Time passes only in `sleep` and `advance`.
   7. There are no symbolic links and no permission bits: `take_mode` does nothing.
+  8. A `pwrite` into a mapped file is a call named `store`.  It does not fail; a process killed in it may have
+     stored any pieces of what it was to store.  What the system would answer by SIGBUS is an AssertionError.
 
 Thread safety: all methods may be called from any thread; `on_call` runs in the thread that calls.
 """
@@ -31,7 +33,7 @@ import os
 import posixpath
 import random
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -42,10 +44,12 @@ from support.disk import CLEAN, DURABLE, POWER_LOSSES, DirectoryNode, Disk, File
 
 MODES = ("kill", *POWER_LOSSES)
 SYNCS = frozenset({"fdatasync", "fsync", "sync", "sync_parent"})
-WRITES = frozenset({"create", "pwrite", "truncate", "mkdir", "link", "lock", "take_mode"})
+WRITES = frozenset({"create", "pwrite", "truncate", "map", "unmap", "mkdir", "link", "lock", "take_mode"})
+STORES = frozenset({"store"})
 UNLINKS = frozenset({"unlink", "rmdir"})
 READS = frozenset({"open", "pread", "size", "peek", "listdir", "length", "identity", "kind", "directory"})
-READS |= {"is_link"}
+READS |= {"is_link", "why_not_mapped"}
+PIECE = 16  # bytes that are stored at once
 FAULTS = ("before", "after", "partial", "short", "clean", "late", "reverted")
 
 _devices = itertools.count(1 << 40)
@@ -67,6 +71,8 @@ class Fault:
 
     def strikes(self, index: int, operation: str) -> str:
         """Return how this call fails, "" if it does not."""
+        if operation in STORES and self.errno not in (None, errno.EINTR):
+            return ""  # rule 8
         if index == self.index:
             if self.sticky:
                 self.later |= next(sort for sort in (WRITES, SYNCS, UNLINKS, READS) if operation in sort)
@@ -142,6 +148,7 @@ class CrashStorage:
         on_call: None, or a function called before each call with its index, operation and path.  What it
             raises comes out of the call, which then has no effect.
         clock: what `monotonic` returns.
+        unmappable: why no file may be mapped; "" if they may.
         dead: whether a fault killed the process.
         workers: makes what answers for a process; see hands.py.
     """
@@ -153,6 +160,7 @@ class CrashStorage:
         self.hits: list[tuple[int, str, str]] = []
         self.on_call: Callable[[int, str, str], object] | None = None
         self.clock = 0.0
+        self.unmappable = ""
         self.dead = False
         self.life = 0
         self.disk = Disk()
@@ -195,7 +203,8 @@ class CrashStorage:
             index: of the call; the next one is `count`.
             errno: what it raises, with EINTR a KeyboardInterrupt; None kills the process there.
             kind: `before` it had any effect, or `after` the whole.  For pwrite also `partial`, half is
-                written before it raises, and `short`, half is written and counted and nothing is raised.
+                written before it raises, and `short`, half is written and counted and nothing is raised; for
+                stores `partial`, some pieces are stored, and for map, half is allocated.
                 For syncs also `clean`, nothing becomes durable and no later sync covers it; `late`, the
                 same, but success now and the error at the next sync; `reverted`, the changes are gone
                 from view as well; `partial`, half of the changes become durable, the rest stay dirty.  A
@@ -350,6 +359,7 @@ class CrashStorage:
             if not (
                 kind == "after"
                 or (kind in ("partial", "short") and operation == "pwrite")
+                or (kind == "partial" and operation in ("store", "map"))
                 or (kind in ("partial", "clean", "late", "reverted") and operation in SYNCS)
             ):
                 self.leave(call)
@@ -389,6 +399,13 @@ class CrashStorage:
         if isinstance(self.disk.nodes[directory.now[name]], DirectoryNode):
             raise failure(errno.EISDIR, call.path)
         directory.change(call.number, name, None)
+
+    def some_pieces(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yield what of a store there is when the process is killed in it: place and bytes of some pieces."""
+        rng = random.Random(f"{self._seed} {len(self.calls)}")
+        for place in range(0, len(data), PIECE):
+            if rng.random() < 0.5:
+                yield place, data[place : place + PIECE]
 
     def _directory(self, path: str) -> DirectoryNode:
         try:
@@ -464,6 +481,10 @@ class CrashDirectory:
             raise
         self._lock = name, node.number
         return file
+
+    def why_not_mapped(self) -> str:
+        self.storage.leave(self._enter("why_not_mapped"))
+        return self.storage.unmappable
 
     def has_lost_lock(self) -> bool:
         return self._lock is not None and self.node.now.get(self._lock[0]) != self._lock[1]
@@ -567,6 +588,7 @@ class CrashFile:
         self._writable = writable
         self._locked = locked
         self._closed = False
+        self.mapped_bytes: int | None = None  # None if it is not mapped
 
     def pread(self, length: int, offset: int) -> bytes:
         call = self._enter("pread", min(length, offset))
@@ -576,6 +598,9 @@ class CrashFile:
         return data
 
     def pwrite(self, data: bytes, offset: int) -> int:
+        if self.mapped_bytes is not None:
+            self._store(bytes(data), offset)
+            return len(data)
         call = self._enter("pwrite", offset)
         if not self._writable:
             raise failure(errno.EBADF, self.path)
@@ -589,13 +614,47 @@ class CrashFile:
             self._storage.leave(call)
         return len(data)
 
+    def _store(self, data: bytes, offset: int) -> None:
+        call = self._enter("store", offset)
+        end = offset + len(data)
+        assert end <= (self.mapped_bytes or 0), f"{self.path}: a store up to {end}, beyond the mapping"
+        assert end <= len(self._node.now), f"{self.path}: SIGBUS at {end} of {len(self._node.now)} bytes"
+        with self._storage.mutex:
+            if call.kind == "partial":
+                for place, piece in self._storage.some_pieces(data):
+                    self._node.change(call.number, offset + place, piece)
+            elif data:
+                self._node.change(call.number, offset, data)
+        self._storage.leave(call)
+
     def truncate(self, length: int) -> None:
         call = self._enter("truncate", length)
+        assert self.mapped_bytes is None, f"{self.path}: SIGBUS: cut while it is mapped"
+        self._truncate(call, length)
+
+    def _truncate(self, call: Call, length: int) -> None:
         if not self._writable:
             raise failure(errno.EINVAL, self.path)
         with self._storage.mutex:
             self._node.change(call.number, length, None)
         self._storage.leave(call)
+
+    def map(self, length: int) -> None:
+        call = self._enter("map", length)
+        if not self._writable:
+            raise failure(errno.EBADF, self.path)
+        with self._storage.mutex:
+            missing = (length // 2 if call.kind == "partial" else length) - len(self._node.now)
+            if missing > 0:
+                self._node.change(call.number, len(self._node.now), bytes(missing))
+        if call.kind != "partial" and call.errno in (None, errno.EINTR):
+            self.mapped_bytes = length
+        self._storage.leave(call)
+
+    def unmap(self, length: int) -> None:
+        if self.mapped_bytes is not None:
+            self.mapped_bytes = None
+            self._truncate(self._enter("unmap", length), length)
 
     def fdatasync(self) -> None:
         self._storage.sync(self._node, self._enter("fdatasync"))
@@ -610,6 +669,7 @@ class CrashFile:
         return length
 
     def close(self) -> None:
+        self.mapped_bytes = None
         if not self._closed and self._locked:
             self._storage.locked.discard(self._node.number)
         self._closed = True

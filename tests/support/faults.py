@@ -32,7 +32,7 @@ from lsmdbm._engine.recognition import is_ours
 from lsmdbm._format.records import HEADER_BYTES
 from lsmdbm.database import Database, open_on
 from support.crash_storage import SYNCS, CrashStorage
-from support.workload import KEYS, LEVELS, PATH, TINY, Point, Session, State, build
+from support.workload import KEYS, LEVELS, LOG_IOS, PATH, TINY, Point, Session, State, build
 
 SCENARIOS = ("fresh", "killed", "power lost", "other file", "locked", "read")
 OPERATIONS = ("put", "put", "batch", "delete", "put", "look", "take", "put", "add", "count", "sync", "put")
@@ -62,11 +62,16 @@ class Fault(NamedTuple):
 
 def faults(index: int, operation: str) -> Iterator[Fault]:
     """Yield every way in which a call of this kind may fail."""
+    if operation == "store":  # which cannot; but a signal may come
+        yield Fault(index, errno.EINTR, "after", is_sticky=False)
+        return
     kinds = [("before", errno.EIO)]
-    if operation in ("create", "mkdir", "pwrite", "truncate", "lock"):
+    if operation in ("create", "mkdir", "pwrite", "truncate", "map", "unmap", "lock"):
         kinds += [("before", errno.ENOSPC), ("before", errno.EDQUOT)]
     if operation in ("create", "open", "directory", "lock", "listdir", "peek"):
         kinds.append(("before", errno.EMFILE))
+    if operation == "map":
+        kinds += [("before", errno.EOPNOTSUPP), ("before", errno.EMFILE), ("partial", errno.ENOSPC)]
     if operation == "pwrite":
         kinds += [("short", errno.EIO), ("partial", errno.EIO), ("partial", errno.ENOSPC)]
     if operation in SYNCS:
@@ -119,6 +124,7 @@ class Trial:
             if self.scenario == "power lost":
                 self.mode = rng.choice(("strict", "torn", "reorder"))
             session.abandon()
+        self.log_io = rng.choice((*LOG_IOS, "auto"))
         self.sites: dict[int, Site] = {}
         self.follows = False
 
@@ -248,7 +254,7 @@ class Trial:
         if not self._go_on_closing():
             return False
         flag = flag or ("n" if self.scenario == "other file" and not self.has_opened else "c")
-        options = {**SMALL, "durability": self.level, "timeout": 0.1}
+        options = {**SMALL, "durability": self.level, "log_io": self.log_io, "timeout": 0.1}
         opened: list[Database] = []
         if flag == "n":
             self._began([{}])
@@ -316,9 +322,8 @@ class Trial:
         log = self._open_db._store._wal
         if log.number and not log.buffered and not self.has_failed:
             length = len(self.storage.contents(PATH)[f"{log.number:06d}.wal"])
-            assert length == (0 if log.position[0] == HEADER_BYTES else log.position[0]), (
-                "half a record is left"
-            )
+            expected = getattr(log._file, "mapped_bytes", None) or log.position[0]
+            assert length == (0 if log.position[0] == HEADER_BYTES else expected), "half a record is left"
 
     def _put(self) -> None:
         db = self._open_db

@@ -182,7 +182,13 @@ def forks(
     fates = fates or [*FATES, _in_a_multiprocessing_child]
     rng = random.Random(seed)
     counts: Counter[str] = Counter()
-    db = lsmdbm.open(path, "c", durability=durability, sync_interval=0.01, **TINY)
+    options = {
+        "durability": durability,
+        "sync_interval": 0.01,
+        "log_io": rng.choice(("pwrite", "auto")),
+        **TINY,
+    }
+    db = lsmdbm.open(path, "c", **options)
     iterator = iter(db.items())
     before = dict(db)
     with Load(db, seed) as load:

@@ -43,7 +43,7 @@ def report(text: str) -> None:
 def count_up(path: str, seed: int) -> None:
     """Go on with the steps until killed, flushing and compacting now and then; report every tenth."""
     rng = random.Random(seed)
-    with lsmdbm.open(path, "c", **OPTIONS) as db:
+    with lsmdbm.open(path, "c", log_io=rng.choice(("pwrite", "auto")), **OPTIONS) as db:
         number = steps_in(dict(db))
         while True:
             db[b"%03d" % (number % KEYS)] = b"%d" % number

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import random
 import signal
 import sys
 import threading
@@ -207,7 +208,8 @@ ENDS: dict[str, tuple[Callable[[lsmdbm.Database], None], int]] = {
 
 def main(name: str, path: str, durability: str) -> None:
     """Write, and come to the end of that name."""
-    db = lsmdbm.open(path, "c", durability=durability, sync_interval=0.01, **TINY)
+    log_io = random.Random(f"{os.environ.get('LSMDBM_SEED')} {name} {durability}").choice(("pwrite", "auto"))
+    db = lsmdbm.open(path, "c", durability=durability, sync_interval=0.01, log_io=log_io, **TINY)
     put(db)
     ENDS[name][0](db)
 

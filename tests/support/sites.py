@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
-SYNCS = {"fdatasync", "fsync", "sync_parent", "truncate"}
+SYNCS = {"fdatasync", "fsync", "sync_parent", "truncate", "unmap"}
 DIRECTORIES = {"directory", "_directory"}  # whose sync() is one of the storage
 
 

@@ -139,7 +139,8 @@ def storm(path: str, seed: str, count: int, kind: str, durability: str) -> dict[
     sys.setswitchinterval(1e-5)
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None  # rule 2
     try:
-        with lsmdbm.open(path, "c", durability=durability, sync_interval=0, **TINY) as db:
+        log_io = random.Random(f"{seed} log").choice(("pwrite", "auto"))
+        with lsmdbm.open(path, "c", durability=durability, sync_interval=0, log_io=log_io, **TINY) as db:
             db[KEYS[0]] = b"first"  # rule 3
             with Thrower(kind, seed) as thrower:
                 counts, content = _in_the_storm(db, thrower, path, f"{kind} storm {seed}", count)

@@ -32,7 +32,7 @@ from lsmdbm._base.errors import NotFoundError
 from lsmdbm.bulk import TableWriter
 from lsmdbm.database import Database, open_on
 from support import crash_storage
-from support.crash_storage import UNLINKS, WRITES, CrashStorage, Image
+from support.crash_storage import STORES, UNLINKS, WRITES, CrashStorage, Image
 
 PATH = "/db"
 KEYS = [b"key%02d" % number for number in range(24)]
@@ -43,13 +43,14 @@ POLICIES: list[dict[str, Any]] = [
     {},  # as remembered
 ]
 LEVELS = ("none", "process", "interval", "full")
+LOG_IOS = ("pwrite", "mmap")
 TINY: dict[str, Any] = {
     "memtable_bytes": 1024,
     "block_bytes": 64,
     "cache_bytes": 1 << 20,
     "compression": None,
 }
-CHANGES = WRITES | UNLINKS | {"fdatasync", "fsync", "sync", "sync_parent"}
+CHANGES = WRITES | STORES | UNLINKS | {"fdatasync", "fsync", "sync", "sync_parent"}
 OPERATIONS = {
     "put": 40,
     "delete": 10,
@@ -174,14 +175,15 @@ class Session:
         self._before = f"{operation} {path}" if operation in CHANGES else ""
 
     def open(self, flag: str = "c", level: str | None = None) -> None:
-        """Open the database again; at any durability if none is given."""
+        """Open the database again; at any durability if none is given, and with any log."""
         self.level = level or self.rng.choice(LEVELS)
         self._has_written = False
         self._unsynced_since: float | None = None
         if flag == "n":
             self.history.issue({})
-        self.steps.append(f"open {flag} {self.level}")
-        options = {**TINY, "durability": self.level, **self.rng.choice(POLICIES)}
+        log_io = self.rng.choice(LOG_IOS)
+        options = {**TINY, "durability": self.level, "log_io": log_io, **self.rng.choice(POLICIES)}
+        self.steps.append(f"open {flag} {self.level} {log_io}")
         self.db: Database = open_on(self.storage, PATH, flag, 0o666, options)
         self._is_born = self._is_born or self._lasts
         if flag == "n":

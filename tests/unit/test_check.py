@@ -135,6 +135,9 @@ def test_a_log_is_counted_up_to_its_first_invalid_record(files):
     assert (whole.records - 1, 80) == (cut.records, len(data) - cut.note.offset)  # the mark of close()
     assert "log ends here; 79 bytes behind are no records" == cut.note.what
 
+    files.storage.plant(f"{PATH}/{name}", data + bytes(1000))  # room that was allocated ahead
+    assert dataclasses.replace(whole, bytes=len(data) + 1000) == read_log(directory, number)
+
     for header in (b"", bytes(56), b"x" * 100):
         files.storage.plant(f"{PATH}/{name}", header)
         ignored = Problem(f"{PATH}/{name}", 0, "no log header: ignored, as if its creation had been cut off")

@@ -7,7 +7,7 @@ import pytest
 
 from lsmdbm._base.errors import NotFoundError, error
 from lsmdbm._base.storage import Directory, File, Storage
-from support.crash_storage import MODES, READS, SYNCS, UNLINKS, WRITES, CrashStorage, Killed
+from support.crash_storage import MODES, READS, STORES, SYNCS, UNLINKS, WRITES, CrashStorage, Killed
 from support.disk import POWER_LOSSES
 from support.threads import in_threads
 
@@ -635,7 +635,7 @@ def test_every_method_that_can_fail_is_numbered():
     }
     for name, arguments in with_arguments.items():
         getattr(directory, name)(*arguments)
-    for name in ("listdir", "sync", "identity"):
+    for name in ("listdir", "sync", "identity", "why_not_mapped"):
         getattr(directory, name)()
     file = directory.create("2.wal")
     file.pwrite(b"x", 0)
@@ -643,6 +643,9 @@ def test_every_method_that_can_fail_is_numbered():
     file.truncate(0)
     for name in ("fdatasync", "fsync", "size"):
         getattr(file, name)()
+    file.map(64)
+    file.pwrite(b"x", 0)
+    file.unmap(1)
     directory.take_mode(storage.directory("/", MODE), itself=True)
     storage.kind("/db")
     storage.is_link("/db")
@@ -651,7 +654,7 @@ def test_every_method_that_can_fail_is_numbered():
     storage.mkdir("/empty", 0o777)
     storage.rmdir("/empty")
 
-    assert WRITES | SYNCS | UNLINKS | READS == {operation for operation, _ in storage.calls}
+    assert WRITES | STORES | SYNCS | UNLINKS | READS == {operation for operation, _ in storage.calls}
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EMFILE])
@@ -683,6 +686,8 @@ def use_everything(storage, directory):
     storage.mkdir("/copy", 0o777)
     copy = storage.directory("/copy", MODE)
     storage.mkdir("/empty", 0o777)
+    mapped = directory.create("mapped")
+    mapped.map(64)
     return [
         ("kind", lambda: storage.kind("/db")),
         ("is_link", lambda: storage.is_link("/db")),
@@ -699,6 +704,9 @@ def use_everything(storage, directory):
         ("length", lambda: directory.length("1.wal")),
         ("sync", directory.sync),
         ("identity", directory.identity),
+        ("why_not_mapped", directory.why_not_mapped),
+        ("map", lambda: mapped.map(64)),
+        ("unmap", lambda: mapped.unmap(3)),
         ("pread", lambda: file.pread(1, 0)),
         ("pwrite", lambda: file.pwrite(b"x", 0)),
         ("truncate", lambda: file.truncate(0)),
@@ -1020,3 +1028,94 @@ def test_threads_may_use_one_storage_at_once(storage, directory):
     assert failures == []
     assert storage.contents("/db") == {f"{number:06d}.wal": b"%d" % number * 300 for number in range(4)}
     assert len({*storage.freeze().pending()}) == len(storage.freeze().pending())
+
+
+# Mapped files
+
+
+def mapped_file(directory, length=200):
+    file = directory.create("000001.wal")
+    file.map(length)
+    return file
+
+
+def test_a_file_that_is_mapped_has_its_whole_length_once_that_was_synced(storage, directory):
+    file = mapped_file(directory)
+    directory.sync()
+    assert {b"", bytes(200)} <= set(outcomes(storage, "reorder", "000001.wal"))
+    assert after(storage, "strict") == {"000001.wal": b""}
+
+    file.fdatasync()
+    assert after(storage, "strict") == {"000001.wal": bytes(200)}
+
+
+def test_stores_survive_a_kill_and_a_power_loss_keeps_any_blocks_of_them(storage, directory):
+    file = mapped_file(directory)
+    file.fdatasync()
+    directory.sync()
+    for number in range(3):
+        file.pwrite(b"%d" % number * 64, 64 * number)
+    found = outcomes(storage, "reorder", "000001.wal")
+
+    stored = b"0" * 64 + b"1" * 64 + b"2" * 64 + bytes(8)
+    assert after(storage, "kill") == {"000001.wal": stored}
+    assert bytes(64) + b"1" * 64 + bytes(72) in found  # neither the one before nor the one behind
+    assert {200} == {len(data) for data in found}
+    assert ["store"] * 3 == [operation for operation, _ in storage.calls][-3:]
+    file.fdatasync()
+    assert after(storage, "strict") == {"000001.wal": stored}
+
+
+def test_a_process_killed_in_a_store_has_stored_any_pieces_of_it(storage, directory):
+    file = mapped_file(directory)
+    storage.fault(storage.count, None, "partial")
+    with pytest.raises(Killed):
+        file.pwrite(b"x" * 160, 10)
+    data = storage.crash("kill").contents("/db")["000001.wal"]
+
+    assert (b"\0" * 10, b"\0" * 30) == (data[:10], data[170:])
+    pieces = {data[start : start + 16] for start in range(10, 170, 16)}
+    assert {b"x" * 16, bytes(16)} == pieces
+
+
+def test_a_store_does_not_fail_where_a_write_would(storage, directory):
+    file = mapped_file(directory)
+    storage.fault(storage.count, errno.EIO, sticky=True)
+    assert 1 == file.pwrite(b"x", 0)
+    storage.fault(storage.count, errno.ENOSPC, later=WRITES | STORES)
+    with pytest.raises(error):
+        directory.listdir()
+
+    assert (1, b"xy") == (file.pwrite(b"y", 1), file.pread(2, 0))
+
+
+def test_what_would_be_a_sigbus_is_noticed(storage, directory):
+    file = mapped_file(directory)
+    with pytest.raises(AssertionError, match="beyond the mapping"):
+        file.pwrite(b"xx", 199)
+    with pytest.raises(AssertionError, match="cut while it is mapped"):
+        file.truncate(10)
+    storage.plant("/db/000001.wal", b"cut by somebody else")
+    with pytest.raises(AssertionError, match="SIGBUS at 21 of 20"):
+        file.pwrite(b"x", 20)
+
+
+def test_half_a_file_may_be_allocated_when_the_disk_is_full(storage, directory):
+    file = directory.create("000001.wal")
+    storage.fault(storage.count, errno.ENOSPC, "partial")
+    with pytest.raises(error):
+        file.map(200)
+    file.pwrite(b"x", 0)
+
+    assert ("pwrite", 100) == (storage.calls[-1][0], file.size())
+
+
+def test_a_file_that_is_not_mapped_any_more_is_written_like_any_other(storage, directory):
+    file = mapped_file(directory)
+    file.pwrite(b"hello", 0)
+    file.unmap(5)
+    file.unmap(3)  # nothing: it is not mapped
+    file.pwrite(b" world", 5)
+
+    assert {"000001.wal": b"hello world"} == storage.contents("/db")
+    assert ["map", "store", "unmap", "pwrite"] == [operation for operation, _ in storage.calls][-4:]

@@ -610,3 +610,97 @@ def of_ranges(*pairs):
 def test_ranges_that_are_none_are_malformed(payload, count, reason):
     with pytest.raises(Malformed, match=reason):
         decode_change(payload_record(payload, count))
+
+
+# Room that was allocated ahead
+
+
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_a_record_that_moves_to_another_log_does_the_same_there(case):
+    record, _, count, change = CASES[case]
+    there = LogHeader(number=18, salt=1, first_seq=5)
+    promising = frame(record[RECORD_BYTES:], count=count, durable=56)
+    data = there.encode() + records.moved(promising, there.seed)
+    (found,) = records.records(data, there)
+
+    assert (5, count, 0, change) == (found.seq, found.count, found.durable, decode_change(found))
+
+
+def test_a_record_says_how_long_its_payload_is():
+    record = encode_put(SEED, 5, 0, b"key", b"value")
+
+    assert len(record) - RECORD_BYTES == records.payload_bytes(record[:RECORD_BYTES])
+    assert 0 == records.payload_bytes(record[: RECORD_BYTES - 1])
+    assert 0 == records.payload_bytes(bytes(RECORD_BYTES))
+
+
+def test_zeros_are_told_from_anything_else():
+    data = b"x" + bytes(1000)
+
+    assert [False, True, True, True] == [records.is_blank(data, start) for start in (0, 1, 500, 1001)]
+    assert not records.is_blank(data + b"x", 1)
+
+
+def naive(data, start):
+    """Return the offsets of all records at or behind `start`, by trying each."""
+    found, offset = [], start
+    while offset < len(data):
+        record = record_at(data, offset, SEED)
+        if record is not None:
+            found.append(offset)
+        offset = offset + 1 if record is None else record.end
+    return found
+
+
+def test_records_among_zeros_are_found_wherever_they_stand(seed, budget):
+    """With values that begin or end with zeros, and what is left of records that were torn."""
+    rng = random.Random(f"{seed} zeros")
+    for _ in range({"small": 20, "default": 100}.get(budget, 1000)):
+        data = HEADER.encode()
+        for number in range(rng.randrange(4)):
+            data += bytes(rng.choice((0, 1, 5, 23, 24, 25, 200)))
+            value = bytes(rng.randrange(60)) + rng.choice((b"", b"x")) + bytes(rng.randrange(60))
+            whole = frame(b"\1" + u32(1) + b"k" + value, seq=5 + number, durable=rng.choice((0, len(data))))
+            data += rng.choice((whole, whole, whole[: rng.randrange(len(whole))], whole[rng.randrange(30) :]))
+        data += bytes(rng.randrange(300))
+        expected = naive(data, HEADER_BYTES)
+        promised = [record_at(data, offset, SEED).durable for offset in expected]
+
+        assert expected == [record.offset for record in scattered(data, HEADER, HEADER_BYTES)]
+        assert [durable for durable in promised if durable] == list(promises(data, SEED, HEADER_BYTES))
+
+
+def test_a_record_among_zeros_may_begin_with_one(seed):
+    """Its checksum does in one of 256."""
+    rng = random.Random(f"{seed} zero checksum")
+    while (record := frame(b"\1" + u32(1) + b"k" + rng.randbytes(8), durable=56))[0]:
+        pass
+    data = HEADER.encode() + bytes(rng.randrange(24, 90)) + record
+
+    assert [56] == list(promises(data, SEED, HEADER_BYTES))
+    assert [len(data) - len(record)] == [each.offset for each in scattered(data, HEADER, HEADER_BYTES)]
+
+
+class Looks:
+    """The struct of a record's head, which counts how often it is looked for."""
+
+    def __init__(self, struct):
+        self.struct, self.count = struct, 0
+
+    def unpack_from(self, data, offset):
+        self.count += 1
+        return self.struct.unpack_from(data, offset)
+
+
+@pytest.mark.parametrize(
+    "search", [lambda data: promises(data, SEED, 60), lambda data: scattered(data, HEADER, 60)]
+)
+def test_zeros_are_searched_at_a_stride(monkeypatch, search):
+    """16 MiB of them, which a killed process may leave behind its last record, took five seconds."""
+    looks = Looks(records._RECORD)
+    monkeypatch.setattr(records, "_RECORD", looks)
+    record = frame(b"", durable=56)
+    data = HEADER.encode() + bytes(1 << 20) + record + bytes(1 << 20)
+
+    assert 1 == len(list(search(data)))
+    assert looks.count < 200

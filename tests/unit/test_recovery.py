@@ -369,6 +369,22 @@ def test_a_last_record_cut_at_any_byte_is_as_if_it_had_never_been(files, last):
     assert {"put": [1, 2, 3], "batch": [1, 2, 3, 4], "mark": [1, 2]}[last] == files.keys()
 
 
+def test_zeros_behind_the_last_record_end_a_log_as_its_last_byte_does(files):
+    """In the newest log and in one that others go on from: both may have been mapped when they were left."""
+    files.put(1, 2)
+    files.sync()
+    files.wal.rotate()
+    files.put(3)
+    for number in (2, 3):
+        files.write(number, files.read(number) + bytes(1000))
+    found = files.recover()
+
+    assert [b"1", b"2", b"3"] == list(found.memtable.entries)
+    assert (4, [True, False]) == (found.next_seq, [is_durable for *_, is_durable in logs_of(found)])
+    assert not found.has_gap
+    assert not found.must_flush
+
+
 def test_a_log_goes_on_behind_a_torn_tail_in_the_next_one(files):
     files.put(1, 2)
     files.write(2, files.read(2)[:-1])

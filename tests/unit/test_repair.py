@@ -151,6 +151,18 @@ def test_records_missing_in_front_of_all_logs_are_a_doubt():
     assert [1, 0] == [len(logs.read(held)[2].doubts) for held in (2, 3)]
 
 
+def test_zeros_behind_the_last_record_are_no_loss():
+    """A mapped log is allocated ahead of what is written."""
+    logs = Logs()
+    logs.add(1, 1, OLD, MORE)
+    name = f"{PATH}/000001.wal"
+    data = logs.storage.contents(PATH)["000001.wal"]
+    for tail, losses in ((b"", 0), (bytes(500), 0), (bytes(500) + b"x", 1)):
+        logs.storage.plant(name, data + tail)
+        entries, _, work = logs.read(held=0)
+        assert (dict([OLD, MORE]), losses) == (entries, len(work.losses))
+
+
 def test_what_a_later_log_did_not_go_on_from_does_not_count():
     logs = Logs()
     end = logs.add(5, 1, NEW)

@@ -18,7 +18,7 @@ from lsmdbm._engine import sharing
 from lsmdbm._engine.reader import Reader
 from lsmdbm._engine.store import Store
 from support import engine
-from support.crash_storage import MODES, WRITES, CrashStorage, failure
+from support.crash_storage import MODES, UNLINKS, WRITES, CrashStorage, failure
 from support.disk import POWER_LOSSES
 from support.engine import MODE, PATH, calls_since, close, current, entries, names, open_reader, open_store
 
@@ -151,6 +151,27 @@ def test_an_unknown_or_bad_option_is_refused_before_anything_is_made(storage):
         acquire(storage, memtable_bytes=0)
 
     assert [] == storage.calls
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("flag", FLAGS[1:])
+def test_mapped_logs_are_refused_where_they_are_not_safe_before_anything_is_made(storage, place, flag):
+    PLACES[place](storage)
+    storage.unmappable = "the file system is 9p"
+    before = storage.count
+    with pytest.raises(error, match="log_io='mmap' is not safe here: the file system is 9p"):
+        acquire(storage, flag, log_io="mmap")
+
+    assert set() == {operation for operation, _ in storage.calls[before:]} & (WRITES | UNLINKS)
+
+
+def test_who_only_reads_maps_nothing_and_is_not_refused(storage):
+    database(storage)
+    storage.unmappable = "the file system is 9p"
+    store = acquire(storage, "r", log_io="mmap")
+
+    assert b"value" == store.get(b"key")
+    close(storage, store)
 
 
 # Creating

@@ -578,6 +578,176 @@ def test_a_label_that_cannot_be_written_leaves_no_lock_behind(directory):
     )
 
 
+# Mapped files
+
+
+@pytest.fixture
+def mapped(storage, mappable):
+    """A new file of 100,000 bytes that is mapped."""
+    file = storage.directory(str(mappable), MODE).create("000001.wal")
+    file.map(100_000)
+    return file
+
+
+def test_a_mapped_file_is_allocated_in_full(mapped):
+    """A hole would be filled by a store: on a full disk, by a SIGBUS."""
+    status = os.fstat(mapped._descriptor)
+
+    assert 100_000 == status.st_size <= 512 * status.st_blocks
+
+
+def test_a_store_is_no_call_of_the_system_and_others_read_it(mapped, mappable, monkeypatch):
+    monkeypatch.setattr(os, "pwrite", None)
+    assert 5 == mapped.pwrite(b"hello", 99_995)
+
+    assert b"hello" == mapped.pread(9, 99_995)
+    assert b"\0hello" == (mappable / "000001.wal").read_bytes()[-6:]
+    with pytest.raises(IndexError):
+        mapped.pwrite(b"hello", 99_996)
+
+
+def test_a_mapped_file_is_not_cut_before_it_is_unmapped(mapped):
+    with pytest.raises(error) as caught:
+        mapped.truncate(5)
+    assert (errno.EBUSY, 100_000) == (caught.value.errno, mapped.size())
+
+    mapped.pwrite(b"hello", 0)
+    mapped.unmap(5)
+    assert 6 == mapped.pwrite(b" world", 5)
+    mapped.unmap(3)
+    assert b"hello world" == mapped.pread(99, 0)
+
+
+def test_a_mapping_goes_with_its_file(mapped):
+    ours = set(os.listdir("/proc/self/fd"))
+    mapped.close()
+    assert 2 == len(ours - set(os.listdir("/proc/self/fd")))
+    with pytest.raises(error) as caught:
+        mapped.pwrite(b"x", 0)
+
+    assert errno.EBADF == caught.value.errno
+
+
+def test_a_mapping_that_fails_leaves_a_file_that_can_be_written(storage, mappable, monkeypatch):
+    file = storage.directory(str(mappable), MODE).create("000001.wal")
+    monkeypatch.setattr(module.mmap, "mmap", lambda *args: os.fstat(-1))
+    with pytest.raises(error) as caught:
+        file.map(4096)
+    file.truncate(0)
+
+    assert (errno.EBADF, 1) == (caught.value.errno, file.pwrite(b"x", 0))
+    assert b"x" == file.pread(9, 0)
+
+
+def test_a_file_for_reading_is_not_mapped(storage, mapped, mappable):
+    with pytest.raises(error) as caught:
+        storage.directory(str(mappable), MODE).open("000001.wal").map(10)
+
+    assert errno.EBADF == caught.value.errno
+
+
+@pytest.mark.parametrize("closed", [(0,), (0, 1, 2), (1, 2)])
+def test_no_mapping_uses_the_descriptor_of_a_standard_stream(mappable, closed):
+    """It has a descriptor of its own, open for writing: a stray print would land in the log."""
+    run(
+        """
+        closed = [int(number) for number in sys.argv[2].split(",")]
+        for number in closed:
+            os.close(number)
+        file = storage.directory(sys.argv[1], 0o666).create("000001.wal")
+        file.map(4096)
+        for number in closed:
+            try:
+                os.fstat(number)
+            except OSError:
+                continue
+            os._exit(7)
+        os._exit(0)
+        """,
+        str(mappable),
+        ",".join(map(str, closed)),
+    )
+
+
+def dirty_bytes(path):
+    """Return how much of the mapping of a file is not on disk, by what the system says of this process."""
+    inside = False
+    found = 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split(" ")[0]:
+            inside = line.endswith(str(path))
+        elif inside and line.startswith(("Private_Dirty", "Shared_Dirty")):
+            found += 1024 * int(line.split()[1])
+    return found
+
+
+def test_a_sync_of_the_descriptor_takes_what_was_stored_along(mapped, mappable):
+    """On Linux it does what msync does, and more; so there is no second sync that could tell of an error."""
+    if module._file_system(os.fstat(mapped._descriptor).st_dev) == "tmpfs":
+        pytest.skip("a tmpfs has no disk: its pages are always dirty")
+    mapped.pwrite(b"x" * 8192, 4096)
+    assert 8192 == dirty_bytes(mappable / "000001.wal")
+    mapped.fdatasync()
+
+    assert 0 == dirty_bytes(mappable / "000001.wal")
+
+
+def mounts(tmp_path, monkeypatch, device, kind):
+    table = tmp_path / "mounts"
+    number = f"{os.major(device)}:{os.minor(device)}"
+    table.write_text(
+        "20 1 0:19 / /proc rw shared:3 - proc proc rw\n"
+        f"24 1 {number} / /a\\040b rw,relatime shared:1 master:2 - {kind} /dev/vda rw\n"
+    )
+    monkeypatch.setattr(module, "MOUNTS", str(table))
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "tmpfs"])
+def test_files_are_mapped_where_what_is_allocated_stays_so(directory, tmp_path, monkeypatch, kind):
+    mounts(tmp_path, monkeypatch, os.stat(tmp_path).st_dev, kind)
+
+    assert "" == directory.why_not_mapped()
+
+
+@pytest.mark.parametrize("kind", ["ext3", "btrfs", "overlay", "nfs4", "fuse.sshfs", "9p"])
+def test_files_are_not_mapped_elsewhere(directory, tmp_path, monkeypatch, kind):
+    mounts(tmp_path, monkeypatch, os.stat(tmp_path).st_dev, kind)
+
+    assert f"the file system is {kind}, not one of ext4, tmpfs, xfs" == directory.why_not_mapped()
+
+
+def test_files_are_not_mapped_where_nobody_knows_where_that_is(directory, tmp_path, monkeypatch):
+    mounts(tmp_path, monkeypatch, os.stat(tmp_path).st_dev + 1, "ext4")
+    assert "the file system is unknown" in directory.why_not_mapped()
+    monkeypatch.setattr(module, "MOUNTS", str(tmp_path / "missing"))
+    assert "the file system is unknown" in directory.why_not_mapped()
+    monkeypatch.setattr(module.sys, "platform", "darwin")
+    assert "the system is darwin, not Linux" == directory.why_not_mapped()
+
+
+@pytest.mark.parametrize("storage", [OsStorage(), CrashStorage()], ids=["disk", "memory"])
+def test_a_mapped_file_in_memory_does_what_one_on_disk_does(storage, mappable, seed):
+    rng = random.Random(f"{seed} mapped")
+    path = str(mappable) if isinstance(storage, OsStorage) else "/"
+    file = storage.directory(path, MODE).create("000001.wal")
+    expected = b""
+    for _ in range(30):
+        length = rng.randrange(len(expected) + 1, len(expected) + 5000)
+        file.map(length)
+        expected = expected.ljust(length, b"\0")
+        for _ in range(rng.randrange(4)):
+            data = rng.randbytes(rng.randrange(length))
+            offset = rng.randrange(length - len(data))
+            file.pwrite(data, offset)
+            expected = expected[:offset] + data + expected[offset + len(data) :]
+            assert (length, expected[offset : offset + 70]) == (file.size(), file.pread(70, offset))
+            file.fdatasync()
+        if rng.random() < 0.7:
+            expected = expected[: rng.randrange(length)]
+            file.unmap(len(expected))
+        assert expected == file.pread(1 << 20, 0)
+
+
 # Descriptors
 
 

@@ -7,11 +7,12 @@ import pytest
 
 from lsmdbm._base.errors import FailedError, error
 from lsmdbm._engine import wal as wal_module
+from lsmdbm._engine.mapped import FIRST_LOG_BYTES, Mapper
 from lsmdbm._engine.names import WAL, Counter
 from lsmdbm._engine.wal import BUFFER_BYTES, BUFFER_SECONDS, Log, Wal
 from lsmdbm._format import records
 from lsmdbm._format.coding import MAX_NUMBER
-from lsmdbm._format.records import HEADER_BYTES, RECORD_BYTES, LogHeader
+from lsmdbm._format.records import HEADER_BYTES, MARK_BYTES, RECORD_BYTES, LogHeader
 from support.crash_storage import CrashStorage
 from support.engine import PATH, calls_since, log, names, new_directory, writes
 
@@ -31,6 +32,12 @@ def directory(storage):
 @pytest.fixture
 def wal(storage, directory):
     return Wal(directory, storage, Counter(1), next_seq=1)
+
+
+@pytest.fixture
+def mapped(storage, directory):
+    """A log that is mapped: option log_io="mmap"."""
+    return Wal(directory, storage, Counter(1), next_seq=1, mapper=Mapper())
 
 
 @pytest.fixture
@@ -790,18 +797,175 @@ def test_a_sync_that_ends_when_the_log_is_closed_writes_no_mark(storage, wal):
     assert [] == calls_since(storage, before)
 
 
+# Mapped logs
+
+
+def lengths(storage):
+    return [len(content(storage, name)) for name in names(storage, WAL)]
+
+
+def test_a_mapped_log_is_allocated_before_its_first_record_and_then_written_without_a_call(storage, mapped):
+    before = storage.count
+    put(mapped, b"first")
+    mapped.advance(mapped.batch([b"a", b"b"], [b"1", None]), 2)
+    sync(mapped, mark=True)
+
+    stores = [f"store {NAME}"] * 2
+    expected = [f"create {NAME}", f"map {NAME}", *stores, f"fdatasync {NAME}", "sync db", f"store {NAME}"]
+    assert expected == calls_since(storage, before)
+    assert [(1, {b"first": b"value"}), (2, {b"a": b"1", b"b": None})] == writes(storage, 1)
+    assert bytes(FIRST_LOG_BYTES - mapped.position[0]) == content(storage)[mapped.position[0] :]
+
+
+def test_a_record_that_does_not_fit_into_a_mapped_log_begins_the_next_one(storage, mapped):
+    for number in range(70):
+        put(mapped, b"%d" % number, bytes(1000))
+    expected = [(number + 1, {b"%d" % number: bytes(1000)}) for number in range(70)]
+
+    assert expected == [write for name in (1, 2) for write in writes(storage, name)]
+    (_, first), (header, _) = log(storage, 1), log(storage, 2)
+    assert (1, first[-1].end, first[-1].seq) == (header.prev, header.prev_end, header.prev_last_seq)
+    assert [first[-1].end, 2 * FIRST_LOG_BYTES] == lengths(storage)  # the rest of the first was cut off
+    assert (2, 2) == (mapped.number, mapped.log_count())
+
+
+def test_a_record_that_moves_to_the_next_log_promises_nothing(storage, mapped, monkeypatch):
+    """It had been made for a log of which something was durable, and with another salt."""
+    monkeypatch.setattr(wal_module, "MAX_LOG_BYTES", 300)
+    put(mapped, b"first")
+    sync(mapped)
+    put(mapped, b"second", b"x" * 80)
+
+    assert [(2, 0)] == durables(storage, 2)
+    assert [(2, {b"second": b"x" * 80})] == writes(storage, 2)
+    sync(mapped)
+    assert [(2, 0), ("mark", content(storage, "000002.wal").index(b"LSMW", 4) - RECORD_BYTES)] == durables(
+        storage, 2
+    )
+
+
+@pytest.mark.parametrize("size", range(55, 90))
+def test_a_mark_fits_behind_any_record_of_a_mapped_log(storage, mapped, monkeypatch, size):
+    monkeypatch.setattr(wal_module, "MAX_LOG_BYTES", 300)
+    put(mapped, b"1", b"x" * 20)
+    put(mapped, b"2", b"x" * size)
+    number = mapped.number
+    assert number == (1 if size <= 300 - MARK_BYTES - HEADER_BYTES - 80 else 2)
+    sync(mapped, mark=True)
+
+    assert records.is_mark(log(storage, number)[1][-1])
+
+
+def test_a_mark_fits_behind_the_mark_of_a_mapped_log_that_ended(storage, mapped, monkeypatch):
+    """Even if it was interrupted before it was unmapped."""
+    monkeypatch.setattr(wal_module, "MAX_LOG_BYTES", 300)
+    put(mapped, b"1", b"x" * (300 - MARK_BYTES - HEADER_BYTES - RECORD_BYTES - 6))
+    sync(mapped, mark=True)
+    assert 300 == mapped.position[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(Wal, "_unmap", lambda self, file, end: None)
+        mapped.rotate()
+    sync(mapped, mark=True)
+
+    assert [1, "mark", "mark"] == [key for key, _ in durables(storage)]
+
+
+def test_a_record_larger_than_a_mapped_log_stands_alone_in_one_that_is_not(storage, mapped, monkeypatch):
+    monkeypatch.setattr(wal_module, "MAX_LOG_BYTES", 300)
+    before = storage.count
+    put(mapped, b"1", b"x" * 500)
+    put(mapped, b"2")
+    put(mapped, b"3", b"x" * 400)
+    put(mapped, b"4", b"x" * 10)
+
+    calls = [call.replace("0", "").replace(f".{WAL}", "") for call in calls_since(storage, before)]
+    expected = ["create 1", "pwrite 1", "create 2", "map 2", "store 2", "unmap 2", "create 3", "pwrite 3"]
+    assert [*expected, "create 4", "map 4", "store 4"] == calls
+    assert [1, 2, 3, 4] == [seq for number in (1, 2, 3, 4) for seq, _ in writes(storage, number)]
+
+
+def test_a_full_disk_leaves_a_mapped_log_as_it_was_and_the_next_write_takes_the_same(storage, mapped):
+    for kind in ("before", "partial"):
+        storage.fault(storage.count + (mapped.number == 0), errno.ENOSPC, kind)
+        with pytest.raises(error) as caught:
+            mapped.put(b"lost", b"value")
+        assert (errno.ENOSPC, b"") == (caught.value.errno, content(storage))
+        assert mapped.unapplied() is None
+    put(mapped, b"kept")
+
+    assert [(1, {b"kept": b"value"})] == writes(storage, 1)
+    assert [NAME] == names(storage)
+
+
+def test_a_log_that_cannot_be_mapped_is_written_like_any_other(storage, mapped):
+    storage.fault(1 + storage.count, errno.EMFILE)
+    put(mapped, b"1")
+    put(mapped, b"2", bytes(FIRST_LOG_BYTES))
+
+    assert (1, mapped.position[0]) == (mapped.number, len(content(storage)))
+    mapped.rotate()
+    put(mapped, b"3")
+    assert FIRST_LOG_BYTES == lengths(storage)[1]  # the next one is tried again
+
+
+def test_the_rest_of_a_mapped_log_is_given_back_at_its_end(storage, mapped):
+    put(mapped, b"1")
+    mapped.end_mapping()
+
+    assert [mapped.position[0]] == lengths(storage)
+
+
+def test_a_mapped_log_that_never_began_is_given_back_whole(storage, mapped):
+    mapped.put(b"interrupted", b"before it was stored")
+    mapped._data_end = 0
+    mapped.end_mapping()
+
+    assert [0] == lengths(storage)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_what_is_not_given_back_does_no_harm(storage, mapped, code):
+    put(mapped, b"1")
+    storage.fault(storage.count, code)
+    mapped.rotate()
+    put(mapped, b"2")
+    sync(mapped)
+
+    assert [FIRST_LOG_BYTES, 2 * FIRST_LOG_BYTES] == lengths(storage)
+    assert [(1, {b"1": b"value"}), (2, {b"2": b"value"})] == [*writes(storage, 1), *writes(storage, 2)]
+    assert mapped.is_durable()
+
+
+def test_a_record_that_was_stored_and_not_advanced_over_is_found(storage, mapped):
+    """Without reading all that was allocated."""
+    put(mapped, b"first")
+    mapped.put(b"second", b"2" * 500)
+    record = mapped.unapplied()
+
+    assert {b"second": b"2" * 500} == dict(zip(*change_of(record), strict=True))
+    mapped.advance(record.end - record.offset, record.count)
+    assert mapped.unapplied() is None
+
+
+def change_of(record):
+    change = records.decode_change(record)
+    return change.keys, change.values
+
+
 # Anything, in any order
 
 
-@pytest.mark.parametrize("buffered", [False, True])
-def test_logs_hold_what_was_advanced_over_after_any_calls(seed, budget, buffered):
+@pytest.mark.parametrize("way", ["written", "buffered", "mapped"])
+def test_logs_hold_what_was_advanced_over_after_any_calls(seed, budget, way, monkeypatch):
     """And each names the one before, promises only what a sync has covered, and has a mark before it does."""
     rounds = {"small": 20, "default": 100, "crash": 300, "long": 5000}[budget]
+    monkeypatch.setattr(wal_module, "MAX_LOG_BYTES", 400)
     done = 0
     for number in range(rounds):
-        rng = random.Random(f"{seed} wal {buffered} {number}")
+        rng = random.Random(f"{seed} wal {way} {number}")
         storage = CrashStorage(number)
-        wal = Wal(new_directory(storage), storage, Counter(1), next_seq=1, buffered=buffered)
+        wal = Wal(new_directory(storage), storage, Counter(1), next_seq=1, buffered=way == "buffered")
+        wal.mapper = Mapper() if way == "mapped" else None
         synced = {}
         expected = drive(wal, storage, rng, synced)
         wal.drain()
