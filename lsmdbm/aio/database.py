@@ -287,8 +287,11 @@ class Database(Reads):
                 self._database.close()  # which has nothing to wait for
                 return
             self._closing = self._writes.submit(self._finish)
-        await outcome(self._closing)
-        self._writes.end()
+        try:
+            await outcome(self._closing)
+        finally:
+            if self._closing.done():  # or the wait was cancelled
+                self._writes.end()
 
     def _is_in_child(self) -> bool:
         """Return whether this is the child of a fork, where the threads are missing."""
