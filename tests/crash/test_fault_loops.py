@@ -15,7 +15,7 @@ import pytest
 from lsmdbm._base.storage import Directory, File, Storage
 from lsmdbm._engine import wal
 from support.budgets import Budget
-from support.faults import SCENARIOS, Fault, Trial, faults
+from support.faults import SCENARIOS, Fault, Trial, faults, is_of_a_flush_at_close
 from support.workload import LEVELS
 
 FIGURES = {"small": 120, "default": 600, "crash": 12_000, "long": 200_000}
@@ -83,9 +83,7 @@ HARMLESS = {  # why a fault may go by without a word
     "a job is dropped, and done again in the same call": lambda fault, site: (
         "_in_background" in site.callers and not fault.is_sticky and not site.operation.endswith("sync")
     ),
-    "the log has what a flush at close could not write": lambda fault, site: (
-        {"close", "_in_background", "flush_now"} <= set(site.callers)
-    ),
+    "the log has what a flush at close could not write": lambda fault, site: is_of_a_flush_at_close(site),
     "the directory is there": lambda fault, site: site.operation == "mkdir" and fault.kind == "after",
 }
 

@@ -84,6 +84,14 @@ def faults(index: int, operation: str) -> Iterator[Fault]:
             yield Fault(index, code, kind, is_sticky)
 
 
+def is_of_a_flush_at_close(site: Site) -> bool:
+    """Return whether a call was made by a close() that flushes.
+
+    What that cannot write or sync the log has; where the log is not durable, close() says so.
+    """
+    return {"close", "_in_background", "flush_now"} <= set(site.callers)
+
+
 def site_of_call(operation: str) -> Site:
     """Return where in lsmdbm the call of the storage comes from that is being made."""
     callers = []
