@@ -696,7 +696,7 @@ class Store:
     def _is_log_long(self) -> bool:
         """Return whether every opening to come would pay for a log that one flush makes superfluous."""
         options = self.options
-        limit = options.memtable_bytes // FLUSHED_AT_CLOSE
+        limit = options.memtable_bytes / FLUSHED_AT_CLOSE
         is_ours = self._recovered is None and options.background != "manual"
         return is_ours and self._tree.unflushed_bytes() + self._quantum - self._room >= limit
 
