@@ -12,8 +12,7 @@ objects, `aio` that of event loops; `registration` lets `dbm` find us, `migratio
 other dbms, `bulk` builds files and databases, `maintenance` looks after the files.  Below them `_engine`
 decides what happens in what order, `_format` knows the bytes, `_base` the words all of them share.
 
-The names in _LATER are imported when they are first asked for: a program that puts and gets bytes starts
-sooner without pickle, asyncio, repair and their like.
+The names in _LATER are imported when they are first asked for: most programs need none, and start sooner.
 """
 
 from importlib import import_module

@@ -7,6 +7,7 @@ need the package of somebody else: tests/behaviour/test_coming_from.py runs them
 
 import dataclasses
 import doctest
+import inspect
 import re
 import shutil
 import subprocess
@@ -189,3 +190,12 @@ def test_codemap_misses_a_planted_module_and_a_removed_one(tmp_path):
     (tmp_path / "lsmdbm/_engine/store.py").unlink()
 
     assert {"lsmdbm/_base/planted.py", "lsmdbm/_engine/store.py"} == modules(tmp_path) ^ set(codemap())
+
+
+@pytest.mark.parametrize("name", [name for name in lsmdbm.__all__ if isinstance(getattr(lsmdbm, name), type)])
+def test_tools_may_ask_for_the_source_of_a_public_class(name):
+    """Classes say that they are of `lsmdbm`: the line they begin in must not be the end of a string there."""
+    try:
+        inspect.getsource(getattr(lsmdbm, name))
+    except OSError:  # there is no class at that line
+        pass
