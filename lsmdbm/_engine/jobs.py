@@ -239,8 +239,7 @@ def compact(plan: Plan, version: Version, workshop: Workshop) -> Steps:
     entry_worth = sum(meta.raw_bytes for meta in inputs) / sum(meta.entries for meta in inputs)
     table_bytes = workshop.limits.table_bytes
     dictionary = dictionary_of_tables(inputs, workshop.tables, workshop.options, table_bytes)
-    deeper = range(plan.level + 1, len(version.levels))
-    is_above = any(version.overlapping(level, *plan.bounds) for level in deeper)
+    is_above = version.overlaps_below(plan.level, *plan.bounds)
     bloom_bits = _bits_above(workshop.options, plan.level) if is_above else None
     outputs = _Outputs(workshop, origin, table_bytes, entry_worth, dictionary, bloom_bits)
 

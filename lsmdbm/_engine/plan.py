@@ -89,10 +89,7 @@ def bounds(metas: Sequence[TableMeta]) -> tuple[bytes, bytes]:
 
 def can_drop(version: Version, level: int, meta: TableMeta) -> bool:
     """Return whether a table that goes into a level may lose tombstones there."""
-    deeper = range(level + 1, len(version.levels))
-    return meta.tombstones > 0 and not any(
-        version.overlapping(n, meta.smallest, meta.largest) for n in deeper
-    )
+    return meta.tombstones > 0 and not version.overlaps_below(level, meta.smallest, meta.largest)
 
 
 def occupied(version: Version) -> list[int]:

@@ -26,6 +26,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
 from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.ending import EndingLock, Lock
@@ -56,6 +57,8 @@ from lsmdbm._engine.view import AFTER_FORK, View
 from lsmdbm._engine.wal import Wal
 from lsmdbm._format import records
 from lsmdbm._format.manifest import Manifest
+
+M = TypeVar("M", bound=Moment)
 
 QUANTUM = 16 << 10  # bytes of log between two turns of background work, at most,
 TURNS = 16  # and at least so many turns a memtable
@@ -150,19 +153,18 @@ class Store:
 
     def snapshot(self) -> Moment:
         """Return the moment of now, to be kept.  O(1), but for folding small memtables."""
-        with self._exclusive():
-            self._prepare_read()
-            moment = Moment(self._tree.pin(), self._give_back)
-            self._snapshots.add(moment)
-            return moment
+        return self._kept(Moment)
 
     def transaction(self) -> Draft:
         """Return a draft over the moment of now.  O(1), but for folding small memtables."""
+        return self._kept(Draft)
+
+    def _kept(self, kind: type[M]) -> M:
         with self._exclusive():
             self._prepare_read()
-            draft = Draft(self._tree.pin(), self._give_back)
-            self._snapshots.add(draft)
-            return draft
+            moment = kind(self._tree.pin(), self._give_back)
+            self._snapshots.add(moment)
+            return moment
 
     def _give_back(self) -> None:
         """Unlink the tables that a snapshot was the last to need."""

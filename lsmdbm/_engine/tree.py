@@ -384,10 +384,8 @@ class Tree:
 
 def _count_with(metas: list[TableMeta], view: View) -> int | None:
     """Return how many live keys the tables of a view hold with others on top; None if that takes a count."""
-    levels = range(len(view.version.levels))
     if view.table_keys is None or any(
-        meta.tombstones or any(view.version.overlapping(n, meta.smallest, meta.largest) for n in levels)
-        for meta in metas
+        meta.tombstones or view.version.overlaps_below(-1, meta.smallest, meta.largest) for meta in metas
     ):
         return None
     return view.table_keys + sum(meta.entries for meta in metas)

@@ -126,7 +126,12 @@ class Version:
 
     def holds_below(self, number: int, key: bytes) -> bool:
         """Return whether a level deeper than `number` has a table whose bounds include `key`."""
-        return any(self.overlapping(deeper, key, key) for deeper in range(number + 1, len(self.levels)))
+        return self.overlaps_below(number, key, key)
+
+    def overlaps_below(self, number: int, smallest: bytes, largest: bytes) -> bool:
+        """Return whether a level deeper than `number` has a table that may hold a key within those bounds."""
+        deeper = range(number + 1, len(self.levels))
+        return any(self.overlapping(level, smallest, largest) for level in deeper)
 
     def void(self, ranges: Intervals) -> Version:
         """Return the version that a deletion of everything in some ranges leaves.  O(tables), no read."""

@@ -22,7 +22,7 @@ from typing import TypeVar
 
 import zstandard
 
-from lsmdbm._format.coding import U32, U64, Malformed, crc32, place_seed
+from lsmdbm._format.coding import U32, Malformed, crc32, place_seed
 
 MAX_COMPRESSED = 4 << 20  # rule 2; On disk: a reader refuses more
 KEPT = 16  # compressors and decompressors a thread keeps; with a dictionary each takes about 150 KiB
@@ -77,7 +77,6 @@ def _kept(kept: dict[Hashable, T], key: Hashable, make: Callable[[], T]) -> T:
 
 
 _codecs = _Codecs()
-_pack_offset = U64.pack
 
 
 def wrap(raw: bytes, level: int | None, seed: int, offset: int, dictionary: bytes = b"") -> bytes:
@@ -114,7 +113,7 @@ def seal(body: bytes, seed: int, offset: int) -> bytes:
 
 def check(stored: bytes, seed: int, offset: int) -> bytes:
     """Return the body of an envelope, or raise Malformed if its checksum is wrong."""
-    if crc32(stored, crc32(_pack_offset(offset), seed)) != RESIDUE:
+    if crc32(stored, place_seed(seed, offset)) != RESIDUE:
         raise Malformed("checksum does not match")
     return stored[:-CRC_BYTES]
 

@@ -258,10 +258,11 @@ class TableReader:
         for index in indices:
             handle = self.handle(index)
             raw_bytes += handle.head_raw + (0 if keys_only else handle.body_raw)
-            if keys_only and self._cache.peek(self._first_id + index) is None:
+            block = self._cache.peek(self._first_id + index)
+            if block is None and keys_only:
                 run.append(self._load_keys(index, handle))
             else:
-                block = self._in_order(index, handle, seeking)
+                block = self._in_order(index, handle, block, seeking)
                 run.append(block.key_chunk() if keys_only else block.chunk())
             if raw_bytes >= RUN_BYTES:
                 break
@@ -310,9 +311,8 @@ class TableReader:
             raise self._damaged(self.handle(index).offset, exc) from None
         block.is_checked = True
 
-    def _in_order(self, index: int, handle: BlockHandle, seeking: bool) -> Block:
+    def _in_order(self, index: int, handle: BlockHandle, cached: Block | None, seeking: bool) -> Block:
         """Return one block for a read in order; if that begins there, the block stays cached (rule 3)."""
-        cached = self._cache.peek(self._first_id + index)
         block = cached or self._unwrap(handle)
         had_keys = block.has_keys
         self._check_keys(index, block, keep=seeking or cached is None)

@@ -370,7 +370,7 @@ CHECKSUM_SITES = {
     ): damage,
     Site(
         *("block", "_format.envelope", "check"),
-        *("crc32(stored, crc32(_pack_offset(offset), seed)) != RESIDUE", NO),
+        *("crc32(stored, place_seed(seed, offset)) != RESIDUE", NO),
     ): damage,
     Site("footer", FOOTER, "Footer.decode", "crc32(fields) != footer_crc(data)", NO): damage,
     Site("table header", FOOTER, "decode_header", HEADER_CRC, NO): damage,
