@@ -98,6 +98,19 @@ def test_prefixes_and_deleted_ranges(fruit):
     assert [b"damson"] == [*fruit]
 
 
+def test_a_range_of_a_transaction_is_deleted_in_it_alone_before_the_commit(path):
+    with lsmdbm.open(path, "c") as db:
+        db.update({key: b"old" for key in (b"a", b"b", b"c", b"d")})
+        with db.transaction() as tx:
+            tx[b"bb"] = b"new"
+            tx.range(b"b", b"d").delete()
+            tx[b"c"] = b"again"
+            assert [b"a", b"c", b"d"] == [*tx]
+            assert [b"a", b"b", b"c", b"d"] == [*db]
+
+        assert {b"a": b"old", b"c": b"again", b"d": b"old"} == dict(db)
+
+
 # -- conflicts --------------------------------------------------------------------------------------
 
 TABLE = {  # what is read or written; then what others may change, and what they may not
