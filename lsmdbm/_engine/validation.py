@@ -3,6 +3,7 @@
     Reads       takes note of what is read: keys that are looked up, intervals that are walked over
     Footprint   all of that, and the keys that were written
     conflict    a key of a footprint of which two views say different things; None if there is none
+    valid_view  the footprint held against views of now, until what is left to compare is little
 
 Rules
   1. What counts is what a view answers, not who wrote it: a value that was written again, or changed and
@@ -24,10 +25,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from lsmdbm._base.chunk import Chunk, Chunks
+from lsmdbm._base.errors import ConflictError
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.view import View
 
 QUICK_LOOKS = 1000  # to look at so many keys does not keep other threads waiting
+ROUNDS = 3  # that a commit validates without the lock while much is written; then it keeps others out
+SHOWN_BYTES = 80  # of a key that is named in an error
 NOTHING: Chunk = ([], [])
 
 
@@ -197,6 +201,33 @@ def conflict(footprint: Footprint, then: View, now: View) -> bytes | None:
         if found is not None:
             return found
     return None
+
+
+def check_conflict(footprint: Footprint, then: View, now: View) -> None:
+    """Raise ConflictError if the views say different things of something in a footprint."""
+    key = conflict(footprint, then, now)
+    if key is not None:
+        shown = key[:SHOWN_BYTES] + b"..." if len(key) > SHOWN_BYTES else key
+        raise ConflictError(f"{shown!r} was changed after the transaction had begun")
+
+
+def valid_view(
+    footprint: Footprint, then: View, current: Callable[[], View], pin: Callable[[], View]
+) -> View:
+    """Return a view that agrees with an older one, if can be so new that the rest is quick.
+
+    Comparing long intervals would keep other threads waiting if it were done under the lock.
+
+    Raises:
+        ConflictError: a later view does not agree.
+    """
+    for _ in range(ROUNDS):
+        if is_quick(footprint, then, current()):
+            break
+        now = pin()
+        check_conflict(footprint, then, now)
+        then = now
+    return then
 
 
 def _newer(then: View, now: View) -> list[Memtable] | None:

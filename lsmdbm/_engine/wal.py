@@ -33,7 +33,7 @@ from lsmdbm._engine.mapped import DISK_FULL, NO_LIMIT, Mapper
 from lsmdbm._engine.names import WAL, Counter
 from lsmdbm._format import records
 from lsmdbm._format.coding import MAX_NUMBER
-from lsmdbm._format.records import HEADER_BYTES, RECORD_BYTES, LogHeader, Record
+from lsmdbm._format.records import HEADER_BYTES, RECORD_BYTES, LogHeader, Record, encode_put
 
 MAX_LOG_BYTES = 16 << 20
 MAX_LOG_OPERATIONS = 1 << 32  # more than fit into a log
@@ -108,7 +108,7 @@ class Wal:
     _file: File | None = None
     _header: LogHeader | None = None
     _seed: int = 0
-    _limit: int = 0  # where the last record of the log may end; 0 for a mapped one before its first
+    _limit: int = 0  # up to here a record behind the first needs nothing but to be stored
     _durable: int = 0
     _data_end: int = 0
     _is_name_durable: bool = False
@@ -133,10 +133,21 @@ class Wal:
 
     def put(self, key: bytes, value: bytes) -> int:
         """Write the record of one put; return its length.  Follow with `advance`."""
-        if self._file is None:
-            self._start()
+        file = self._file
+        if file is None:
+            file = self._start()
         offset, seq = self.position
-        return self._write(records.encode_put(self._seed, seq, self._durable, key, value), offset)
+        record = encode_put(self._seed, seq, self._durable, key, value)
+        length = len(record)
+        if offset == HEADER_BYTES or offset + length > self._limit:
+            return self._write(record, offset)
+        try:  # what _store() does, with a call less
+            if file.pwrite(record, offset) != length:
+                write_all(file, record, offset)
+        except error as exc:
+            self._give_up(exc, file, offset)
+            raise
+        return length
 
     def delete(self, key: bytes) -> int:
         """Write the record of one deletion."""
@@ -167,7 +178,7 @@ class Wal:
         offset, seq = self.position
         return self._write(records.encode_clear(self._seed, seq, self._durable), offset)
 
-    def _start(self) -> None:
+    def _start(self) -> File:
         try:
             check_owner(self.directory)
         except FailedError as exc:
@@ -180,11 +191,12 @@ class Wal:
         self._header, self._seed = header, header.seed
         self._durable = 0
         self._marked_end = 0
-        self._limit = NO_LIMIT if self.mapper is None else 0
+        self._limit = NO_LIMIT if self.mapper is None and not self.buffered else 0
         self._is_name_durable = False
         self._data_end = 0  # so that a log without any record is not synced: it has not even a header
         self.position = (HEADER_BYTES, self.seq)
         self._file = file  # last: with it the log exists
+        return file
 
     def check_sequences(self) -> None:
         """Raise if there are not enough for another log: what has no valid sequence would be lost."""
@@ -222,21 +234,21 @@ class Wal:
             if file.pwrite(data, offset) != len(data):
                 write_all(file, data, offset)
         except error as exc:
-            if exc.errno not in DISK_FULL:
-                raise self._failed(exc) from exc
-            self._cut(file, offset)
+            self._give_up(exc, file, offset)
             raise
 
-    def _failed(self, exc: error) -> FailedError:
-        self.failure = FailedError(exc.errno, f"log write failed: {exc.strerror}", exc.filename)
-        return self.failure
-
-    @staticmethod
-    def _cut(file: File, offset: int) -> None:
+    def _give_up(self, exc: error, file: File, offset: int) -> None:
+        """Undo half a write if a full disk broke it off; any other failure is final."""
+        if exc.errno not in DISK_FULL:
+            raise self._failed(exc) from exc
         try:
             file.truncate(offset)  # give the blocks of half a record back to a full disk
         except error:
             pass  # harmless: the half record is invalid, and the next write goes over it
+
+    def _failed(self, exc: error) -> FailedError:
+        self.failure = FailedError(exc.errno, f"log write failed: {exc.strerror}", exc.filename)
+        return self.failure
 
     def advance(self, length: int, count: int) -> None:
         """Say that the record just written, with `count` operations, is in the memtable."""
@@ -271,6 +283,12 @@ class Wal:
         self._buffer.append(record)
         self._buffer_bytes += len(record)
         return len(record)
+
+    def unbuffer(self) -> None:
+        """Write each record at once from now on.  `drain` came last."""
+        self.buffered = False
+        if self._file is not None and self.mapper is None:
+            self._limit = NO_LIMIT
 
     def is_buffer_due(self) -> bool:
         """Return whether the buffer is full or old."""

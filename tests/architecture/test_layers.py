@@ -12,8 +12,8 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     " messages table_reader salvage",
     "lsmdbm._engine.": "names memtable merge version tables view count dead moment validation draft stats"
     " install mapped wal plan leveled tiered fifo picker samples jobs delegate ingest background recovery"
-    " tree reader syncer group store worker sharing recognition check removal destination backup repair"
-    " building loading",
+    " tree reader syncer group writer durability store worker sharing recognition check removal destination"
+    " backup repair building loading",
     "lsmdbm.": "coercion ranges source snapshot transaction batch decoded text database tally shelve"
     " registration migration maintenance bulk aio.lane aio.stream aio.reads aio.database aio",
 }

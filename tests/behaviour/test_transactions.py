@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 import lsmdbm
-from lsmdbm._engine import store
+from lsmdbm._engine import validation
 from lsmdbm.database import open_on
 from support.battery import everything_about, expected_about, walk
 from support.crash_storage import CrashStorage
@@ -173,7 +173,7 @@ def scan(db):
 
 
 def write_much(db):
-    db.update((f"~{number}", "x") for number in range(store.ROUNDS * 1000))
+    db.update((f"~{number}", "x") for number in range(validation.ROUNDS * 1000))
     db.delete_range("~") if hasattr(db, "delete_range") else [db.pop(key) for key in db.range("~")]
 
 

@@ -81,7 +81,7 @@ HARMLESS = {  # why a fault may go by without a word
         site.operation == "truncate"
     ),
     "a job is dropped, and done again in the same call": lambda fault, site: (
-        "_in_background" in site.callers and not fault.is_sticky and not site.operation.endswith("sync")
+        "in_background" in site.callers and not fault.is_sticky and not site.operation.endswith("sync")
     ),
     "the log has what a flush at close could not write": lambda fault, site: is_of_a_flush_at_close(site),
     "the directory is there": lambda fault, site: site.operation == "mkdir" and fault.kind == "after",

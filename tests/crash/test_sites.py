@@ -13,7 +13,7 @@ import pytest
 
 import lsmdbm
 from lsmdbm._base.errors import CorruptionError, NotFoundError, error
-from lsmdbm._engine import store, wal
+from lsmdbm._engine import wal, writer
 from lsmdbm.database import open_on
 from support import sites
 from support.budgets import Budget
@@ -67,7 +67,7 @@ def after_gaps(case, reach):
     for point in session.points:
         mode = rng.choice(("reorder", "omit", "dir-prefix"))
         crashed = recover(point, mode, rng)
-        recovered = crashed.db._store._recovered
+        recovered = crashed.db._store._writer.recovered
         has_gap = recovered is not None and recovered.has_gap
         finished(crashed, ("put", "put"))
         if has_gap:
@@ -241,7 +241,8 @@ def rot_after_crashes(case, reach):
         assert found in point.history.states[oldest : latest + 1], f"{case} after {point.what}"
 
 
-WAL, INSTALL, RECOVERY, STORE = "_engine.wal", "_engine.install", "_engine.recovery", "_engine.store"
+WAL, INSTALL, RECOVERY = "_engine.wal", "_engine.install", "_engine.recovery"
+WRITER, DURABILITY = "_engine.writer", "_engine.durability"
 RECORDS, FOOTER, MAPPED = "_format.records", "_format.footer", "_engine.mapped"
 SYNC_PARENT = "synced(lambda: {}storage.sync_parent({}directory.path))"
 INSTALLED = "self._installer.install(state, follow)"
@@ -264,11 +265,11 @@ SYNC_SITES = {
         "older manifests do not come back: (6)", INSTALL, "Installer.forget_older", SYNC, place=1
     ): rot_after_crashes,
     Site("the new directory", "_engine.sharing", "_start_empty", SYNC_PARENT.format("", "")): crashes,
-    Site("or else later", STORE, "Store._begin", SYNC_PARENT.format("self._", "self._")): young,
-    Site("sync()", STORE, "Store._sync", "target.sync()"): crashes,
-    Site("close()", STORE, "Store._close_log", "target.sync()"): crashes,
-    Site("full", STORE, "Store._follow_up", "self._sync_written", "None"): crashes,
-    Site("interval", STORE, "Store._sync_if_due", "self._sync_written(seq)"): every_second,
+    Site("or else later", WRITER, "Writer._begin", SYNC_PARENT.format("self._", "self._")): young,
+    Site("sync()", DURABILITY, "Durability.sync_logs", "target.sync()"): crashes,
+    Site("close()", DURABILITY, "Durability.end_log", "target.sync()"): crashes,
+    Site("full", DURABILITY, "Durability._follow_up", "self.sync_written", "None"): crashes,
+    Site("interval", DURABILITY, "Durability._sync_if_due", "self.sync_written(seq)"): every_second,
     Site(
         *("a failed sync is final", INSTALL, "synced"),
         "raise FailedError(exc.errno, f'sync failed: {exc.strerror}', exc.filename) from exc",
@@ -282,8 +283,8 @@ SUSPECT_SITES = {
         *("unsynced logs of others", WAL, "Wal.has_suspects"),
         *("any((not log.is_durable and log.file is None for log in self.older))", NO),
     ): crashes_in_a_row,
-    Site("flushed by sync()", STORE, "Store._prepare_sync", "self._tree.flush_now()"): crashes_in_a_row,
-    Site("flushed by close()", STORE, "Store._close_log", "self._tree.flush_now()"): crashes_in_a_row,
+    Site("flushed by sync()", WRITER, "Writer.prepare_sync", "self.tree.flush_now()"): crashes_in_a_row,
+    Site("flushed by close()", DURABILITY, "Durability.end_log", "tree.flush_now()"): crashes_in_a_row,
     Site(
         "manifests that others left", RECOVERY, "replay", f"is_first or {SUSPECT}", "is_first"
     ): crashes_in_a_row,
@@ -299,8 +300,8 @@ SUSPECT_SITES = {
 }
 ORDER_SITES = {
     Site(
-        *("promises behind their sync", STORE, "Store._sync", "target.sync()"),
-        "self._wal.note_durable(target, mark=seq is None); target.sync()",
+        *("promises behind their sync", DURABILITY, "Durability.sync_logs", "target.sync()"),
+        "wal.note_durable(target, mark=seq is None); target.sync()",
     ): crashes,
     Site(
         *("older manifests go behind the commit point", INSTALL, "Installer.install", SYNC),
@@ -324,7 +325,7 @@ ORDER_SITES = {
     Site("only flushed logs are forgotten", WAL, "Wal.forget", "log.last_seq <= last_seq", "True"): crashes,
     Site("the buffer before a sync", WAL, "Wal.target", "self.drain()"): crashes,
     Site("the buffer before a rotation", WAL, "Wal.rotate", "self.drain()"): crashes,
-    Site("the buffer before the end", STORE, "Store._close_log", "self._wal.drain()"): crashes,
+    Site("the buffer before the end", DURABILITY, "Durability.end_log", "wal.drain()"): crashes,
     Site(
         "a log names the one before", WAL, "Wal.rotate", "self.prev = (log.number, log.end, log.last_seq)"
     ): crashes,
@@ -356,7 +357,7 @@ RECOVERY_SITES = {
     Site(
         "a mark behind a log that ended", WAL, "Wal.note_durable", "self._mark_ended(target.logs[-1])"
     ): damage,
-    Site("half a record is cut off", WAL, "Wal._cut", "file.truncate(offset)"): full_disks,
+    Site("half a record is cut off", WAL, "Wal._give_up", "file.truncate(offset)"): full_disks,
 }
 CHECKSUM_SITES = {
     Site("log header", RECORDS, "LogHeader.decode", HEADER_CRC, NO): damage,
@@ -408,9 +409,9 @@ BEYOND_CRASHES = {
     Site(
         *("the state that reads found", "_engine.tree", "Tree.settle_ingest", "self.install_empty_memory()")
     ): INGEST,
-    Site("before a write", STORE, "Store._prepare_write", "self._tree.settle_ingest()"): INGEST,
-    Site("before the end", STORE, "Store._close_log", "self._tree.settle_ingest()"): INGEST,
-    Site("before a sync", STORE, "Store._prepare_sync", "self._tree.is_unsettled", NO): INGEST,
+    Site("before a write", WRITER, "Writer.prepare_write", "self.tree.settle_ingest()"): INGEST,
+    Site("before the end", DURABILITY, "Durability.end_log", "tree.settle_ingest()"): INGEST,
+    Site("before a sync", WRITER, "Writer.prepare_sync", "self.tree.is_unsettled", NO): INGEST,
     Site("bytes of a file", "_engine.building", "Building.finish", "self._file.fsync()"): INGEST,
     Site("the name of a file", "_engine.building", "Building.finish", "self._directory.sync()"): INGEST,
     Site(
@@ -456,7 +457,7 @@ MODULES = sorted(
 def short_logs(monkeypatch):
     """Logs that end soon, and stay: what is closed would hold none else, and none of their marks mattered."""
     monkeypatch.setattr(wal, "MAX_LOG_BYTES", 300)
-    monkeypatch.setattr(store, "FLUSHED_AT_CLOSE", 1e-9)
+    monkeypatch.setattr(writer, "FLUSHED_AT_CLOSE", 1e-9)
 
 
 def test_a_step_that_is_missing_is_noticed(seed, budget):

@@ -12,7 +12,7 @@ import threading
 import pytest
 
 import lsmdbm
-from lsmdbm._engine import store
+from lsmdbm._engine import validation, writer
 from lsmdbm.database import open_on
 from support.budgets import Budget
 from support.crash_storage import CrashStorage
@@ -191,13 +191,13 @@ def test_interleaved_transactions_are_serializable():
     ids=["not at all", "no ranges", "no keys"],
 )
 def test_validation_that_is_switched_off_is_noticed(monkeypatch, fault):
-    monkeypatch.setattr(store, "conflict", fault)
+    monkeypatch.setattr(validation, "conflict", fault)
     with pytest.raises(AssertionError), Budget("TX", **FIGURES, part="faults", unit="transactions") as reach:
         for number in range(20):
             interleaved(random.Random(f"{reach.seed} {number}"), SCHEDULES, reach)
 
 
-_conflict = store.conflict
+_conflict = validation.conflict
 
 
 class Threads:
@@ -207,13 +207,13 @@ class Threads:
         self.db = db
         self.model = Model(dict(db.items()))
         self.order = []  # the threads, as they committed; not by ident, which another one takes over
-        batch = store.Store._batch
+        batch = writer.Writer.batch
 
         def noting(engine, keys, values):
             batch(engine, keys, values)  # under the lock of the store
             self.order.append(threading.current_thread())
 
-        monkeypatch.setattr(store.Store, "_batch", noting)
+        monkeypatch.setattr(writer.Writer, "batch", noting)
         self.done = {}
         self.conflicts = 0
 

@@ -16,6 +16,7 @@ import pytest
 import lsmdbm
 from lsmdbm._engine import wal
 from lsmdbm._engine.store import Store
+from lsmdbm._engine.writer import Writer
 from lsmdbm.bulk import TableWriter
 from support.budgets import Budget
 from support.child import Child
@@ -231,9 +232,9 @@ def interrupt_all_over(tmp_path, call, allowed, log_io="pwrite", numbers=None):
 
 def test_a_store_that_does_not_heal_is_noticed(tmp_path, monkeypatch):
     """The planted fault."""
-    monkeypatch.setattr(Store, "_heal", lambda self: None)
+    monkeypatch.setattr(Writer, "_heal", lambda self: None)
     operation = OPERATIONS["put"]
-    with pytest.raises(AssertionError, match="wal.py|store.py"):
+    with pytest.raises(AssertionError, match="wal.py|writer.py"):
         interrupt_all_over(tmp_path, operation.call, [OLD, operation.after[0](OLD)])
 
 
@@ -250,9 +251,9 @@ def test_a_lock_that_stays_taken_is_noticed(tmp_path, monkeypatch):
     """The planted fault: without `with`."""
 
     def flush(self):
-        self._lock.acquire()
+        self._writer.lock.acquire()
         self._tree.flush_now()
-        self._lock.release()
+        self._writer.lock.release()
 
     monkeypatch.setattr(Store, "flush", flush)
     with pytest.raises(AssertionError, match="held|store"):

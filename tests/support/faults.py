@@ -89,7 +89,7 @@ def is_of_a_flush_at_close(site: Site) -> bool:
 
     What that cannot write or sync the log has; where the log is not durable, close() says so.
     """
-    return {"close", "_in_background", "flush_now"} <= set(site.callers)
+    return {"close", "in_background", "flush_now"} <= set(site.callers)
 
 
 def site_of_call(operation: str) -> Site:

@@ -34,9 +34,9 @@ def held_locks(db: Database) -> list[str]:
     """Return which locks of the engine this very thread still holds, and give them back."""
     store = db._store
     locks = {
-        "store": getattr(store, "_lock", None),
-        "sync": getattr(store, "_sync_lock", None),
-        "count": getattr(store, "_count_lock", None),
+        "store": getattr(getattr(store, "_writer", None), "lock", None),
+        "reader": getattr(store, "_lock", None),
+        "sync": getattr(getattr(store, "_durability", None), "_lock", None),
         "registry": sharing._registry_lock,
     }
     held = [name for name, lock in locks.items() if lock is not None and lock._is_owned()]

@@ -48,11 +48,11 @@ def test_handles_on_one_path_share_one_store_until_the_last_is_closed(storage):
     second["a"] = "1"
     second.close()
     assert b"1" == reader["a"]
-    assert not reader._store._is_closed
+    assert not reader._store.is_closed
 
     store = reader._store
     reader.close()
-    assert store._is_closed
+    assert store.is_closed
 
 
 @pytest.mark.parametrize("flag", "wr")

@@ -6,7 +6,7 @@ import pytest
 
 from lsmdbm._engine import group as group_module
 from lsmdbm._engine.group import Group
-from lsmdbm._engine.store import Store
+from lsmdbm._engine.writer import Writer
 from support.crash_storage import CrashFile, CrashStorage
 from support.engine import close, entries, open_store
 
@@ -81,7 +81,7 @@ class SlowSyncs:
     def __init__(self, monkeypatch, store, count):
         self.store, self.count, self.syncs = store, count, 0
         self.appended = threading.Semaphore(0)
-        fdatasync, put = CrashFile.fdatasync, Store._put
+        fdatasync, put = CrashFile.fdatasync, Writer.put
 
         def slow(file):
             self.syncs += 1
@@ -90,12 +90,12 @@ class SlowSyncs:
                     assert self.appended.acquire(timeout=LONG)
             fdatasync(file)
 
-        def counted(store, key, value):
-            put(store, key, value)
+        def counted(writer, key, value):
+            put(writer, key, value)
             self.appended.release()
 
         monkeypatch.setattr(CrashFile, "fdatasync", slow)
-        monkeypatch.setattr(Store, "_put", counted)
+        monkeypatch.setattr(Writer, "put", counted)
 
 
 def test_one_sync_serves_all_who_wrote_before_it(monkeypatch, patient):
@@ -124,12 +124,12 @@ def test_records_that_are_durable_are_not_synced_again_for_newer_ones(monkeypatc
     store = open_store(storage, durability="full")
     store.put(b"a", b"1")
     seq = store._wal.durable_seq
-    monkeypatch.setattr(store, "_after_write", None)
+    monkeypatch.setattr(store._durability, "follow_up", None)
     store.put(b"b", b"2")
     before = storage.count
-    store._sync_written(seq)
+    store._durability.sync_written(seq)
 
     assert before == storage.count
-    store._sync_written(seq + 1)
+    store._durability.sync_written(seq + 1)
     assert before < storage.count
     close(storage, store)

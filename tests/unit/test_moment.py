@@ -94,7 +94,7 @@ def test_a_moment_that_is_given_up_inside_a_write_leaves_its_files_to_the_next_i
     store.flush()
     moment, table = store.snapshot(), names(storage, "sst")
     store.clear()
-    with store._lock:
+    with store._writer.lock:
         moment.close()
     assert table == names(storage, "sst")
 

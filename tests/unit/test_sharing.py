@@ -748,7 +748,7 @@ def test_lease_is_given_back_once(storage):
     assert is_free(storage)
 
 
-@pytest.mark.parametrize("place", ["_close_log", "_end", "_release"])
+@pytest.mark.parametrize("place", ["_finish", "_end", "_release"])
 @pytest.mark.parametrize("durability", ["none", "process"])
 def test_release_that_was_interrupted_is_made_again(storage, monkeypatch, place, durability):
     lease = sharing.acquire(storage, PATH, "c", MODE, {"durability": durability})
@@ -763,7 +763,7 @@ def test_release_that_was_interrupted_is_made_again(storage, monkeypatch, place,
     assert {b"key": b"value"} == entries(open_store(crashed))
 
 
-@pytest.mark.parametrize("place", ["_close_log", "_end", "_release"])
+@pytest.mark.parametrize("place", ["_finish", "_end", "_release"])
 def test_whoever_opens_after_an_interrupted_release_gets_a_store_that_works(storage, monkeypatch, place):
     lease = sharing.acquire(storage, PATH, "c", MODE, {})
     lease.store.put(b"key", b"value")
