@@ -133,7 +133,9 @@ class Database(SortedSource, MutableMapping[bytes, bytes]):
         Durability: on return the pair survives a kill of the process, at the default durability; after
         `sync()`, power loss.
         """
-        put = self._writable().put  # rule 2: here a closed handle says so
+        if self._is_read_only:
+            self._writable()
+        put = self._store.put  # rule 2: here a closed handle says so
         if type(key) is not bytes or len(key) > MAX_KEY_BYTES:
             key = key_bytes(key)
         if type(value) is not bytes or len(value) > MAX_VALUE_BYTES:
