@@ -5,14 +5,14 @@
     Enlisted        the methods by which SQLite tells a virtual table what becomes of its transaction
 
 Rules
-  1. A transaction of the store begins with the first read or write after the last one ended.  All statements up
-     to the COMMIT of SQLite share it; outside of BEGIN those that overlap do.
-  2. It is committed in `Sync`: what fails there, SQLite rolls back.  Every table of a transaction is told, and
-     each call but the first finds nothing to do.
+  1. A transaction of the store begins with the first read or write after the last one ended.  All statements
+     up to the COMMIT of SQLite share it; outside of BEGIN those that overlap do.
+  2. It is committed in `Sync`: what fails there, SQLite rolls back.  Every table of a transaction is told,
+     and each call but the first finds nothing to do.
   3. Outside of BEGIN, one that only read ends with the last cursor of a virtual table.
-  4. Levels are those of SQLite: savepoints, those it makes for single statements among them.  It tells a table
-     that has not written yet only of the innermost; nothing was written between that and outer ones, so the
-     lowest mark at or above a level is the mark of that level.
+  4. Levels are those of SQLite: savepoints, those it makes for single statements among them.  It tells a
+     table that has not written yet only of the innermost; nothing was written between that and outer ones,
+     so the lowest mark at or above a level is the mark of that level.
   5. apsw does not hand `RollbackTo` on while an exception of ours is under way, so who runs statements calls
      `undo` when one has failed.
 
@@ -35,6 +35,9 @@ class Session:
         database: a handle of its own; closed by whoever made it.
         is_read_only: whether that was opened with flag "r".
         is_in_transaction: whether SQLite is between BEGIN and COMMIT.
+
+    Attributes:
+        ignored: how many rows OR IGNORE has ignored, all of which SQLite counts as changes.
     """
 
     __slots__ = (
@@ -46,11 +49,10 @@ class Session:
         "_marks",
         "_source",
         "database",
+        "ignored",
     )
 
-    def __init__(
-        self, database: Database, is_read_only: bool, is_in_transaction: Callable[[], bool]
-    ) -> None:
+    def __init__(self, database: Database, is_read_only: bool, is_in_transaction: Callable[[], bool]) -> None:
         self.database = database
         self._is_read_only = is_read_only
         self._is_in_transaction = is_in_transaction
@@ -59,6 +61,7 @@ class Session:
         self._keeps_failed = False
         self._marks: list[tuple[int, Savepoint]] = []  # (level, mark), levels ascending
         self._cursors = 0
+        self.ignored = 0
 
     # -- reading and writing ------------------------------------------------------------------------
 

@@ -15,7 +15,9 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     " tree reader syncer group writer durability store worker sharing recognition check removal destination"
     " backup repair building loading",
     "lsmdbm.": "coercion ranges source snapshot transaction batch decoded text database tally shelve"
-    " registration migration maintenance bulk aio.lane aio.stream aio.reads aio.database aio",
+    " registration migration maintenance bulk aio.lane aio.stream aio.reads aio.database aio"
+    " dbapi.errors dbapi.types dbapi.session dbapi.bounds dbapi.kv dbapi.statements dbapi.ddl dbapi.cursor"
+    " dbapi.connection dbapi",
 }
 ORDER = [layer + name for layer, names in LAYERS.items() for name in names.split()]
 RANK = {name: rank for rank, name in enumerate([*ORDER, "lsmdbm"])}
@@ -24,7 +26,7 @@ HOMES = {  # imported module: prefix of the modules that may import it; () is no
     "zstandard": ("lsmdbm._format.envelope", "lsmdbm._format.dictionaries"),
     "zlib": "lsmdbm._format.",
     "sortedcontainers": "lsmdbm._engine.memtable",
-    "apsw": "lsmdbm.dbapi.",
+    "apsw": "lsmdbm.dbapi",
     "asyncio": "lsmdbm.aio",
     "concurrent": ("lsmdbm.aio.", "lsmdbm.bulk", "lsmdbm._engine.loading"),
     "dbm": ("lsmdbm.registration", "lsmdbm.migration"),

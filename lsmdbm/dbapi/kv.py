@@ -1,0 +1,257 @@
+"""kv: the whole store as a table of keys and values, kv(key BLOB PRIMARY KEY, value BLOB).
+
+Rules
+  1. A cursor reads the moment of its `Filter`: what is written while it is read does not show in it.
+  2. Values are not read where no column but the key is asked for.
+  3. No I/O in `Eof`: apsw swallows its exceptions.  What can fail is in `Filter` and `Next`.
+  4. A row is checked before anything of it is written: SQLite undoes nothing of a virtual table.
+  5. OR IGNORE returns as if it had inserted, for apsw makes an error of every exception.
+
+Thread safety: that of the connection.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import apsw
+
+from lsmdbm._base.chunk import Chunk, check_key, check_value
+from lsmdbm._engine.validation import Walk
+from lsmdbm.dbapi.bounds import EQ, SIGNS, Constraint, Plan, Span, choose, locate, read, startswith
+from lsmdbm.dbapi.errors import DataError
+from lsmdbm.dbapi.session import Enlisted, Session
+
+NAME = "kv"
+KEY, VALUE = "key", "value"
+SCHEMA = "CREATE TABLE x(key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL) WITHOUT ROWID"
+LOOK = (SIGNS[EQ],)
+
+
+class KvModule:
+    """What SQLite makes the table with: eponymous, so it is in every connection and nothing can drop it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def Connect(self, connection: apsw.Connection, *_: object) -> tuple[str, KvTable]:
+        """Return the definition of the table, and the table."""
+        connection.vtab_config(apsw.SQLITE_VTAB_CONSTRAINT_SUPPORT, 1)
+        return SCHEMA, KvTable(self._session, connection)
+
+    Create = Connect
+
+
+class KvTable(Enlisted):
+    """The table: what it costs to read of it, and how it is written."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, session: Session, connection: apsw.Connection) -> None:
+        super().__init__(session)
+        self._connection = weakref.ref(connection)  # which holds this
+
+    def BestIndexObject(self, info: apsw.IndexInfo) -> bool:
+        """Say how a statement will be answered."""
+        constraints = [_constraint(info, at) for at in range(info.nConstraint)]
+        order = [(info.get_aOrderBy_iColumn(at), info.get_aOrderBy_desc(at)) for at in range(info.nOrderBy)]
+        _tell(info, choose(constraints, order, info.colUsed), constraints)
+        return True
+
+    def Open(self) -> KvCursor:
+        """Return a cursor."""
+        return KvCursor(self.session)
+
+    def Disconnect(self) -> None:
+        """End; there is nothing to let go of."""
+
+    Destroy = Disconnect
+
+    def FindFunction(self, name: str, _: int) -> tuple[int, Callable[..., object]] | None:
+        """Take `startswith(key, ...)` for a constraint."""
+        return (apsw.SQLITE_INDEX_CONSTRAINT_FUNCTION, startswith) if name == "startswith" else None
+
+    # -- writing ------------------------------------------------------------------------------------
+
+    def UpdateInsertRow(self, _: int | None, fields: tuple[Any, ...]) -> int:
+        """Insert an entry; 0, for there are no rowids."""
+        key, value = _stored(fields[0], KEY), _stored(fields[1], VALUE)
+        transaction = self.session.transaction
+        if self._may_be_written(key):
+            transaction[key] = value
+        return 0
+
+    def UpdateDeleteRow(self, key: Any) -> None:
+        """Delete an entry, that a cursor has found."""
+        self.session.transaction.pop(key, None)
+
+    def UpdateChangeRow(self, key: Any, _: object, fields: tuple[Any, ...]) -> None:
+        """Change an entry, its key perhaps."""
+        new, value = _stored(fields[0], KEY), _stored(fields[1], VALUE)
+        transaction = self.session.transaction
+        if new == key:
+            transaction[new] = value
+        elif self._may_be_written(new):
+            transaction.pop(key, None)
+            transaction[new] = value
+
+    def _may_be_written(self, key: bytes) -> bool:
+        """Return whether there is no such key yet, or it may be replaced; False to ignore the row (rule 5).
+
+        Raises:
+            ConstraintError: it is there, and that is an error.
+        """
+        connection = self._connection()
+        conflict = apsw.SQLITE_ABORT if connection is None else connection.vtab_on_conflict()
+        if conflict == apsw.SQLITE_REPLACE or key not in self.session.transaction:
+            return True
+        if conflict == apsw.SQLITE_IGNORE:
+            self.session.ignored += 1
+            return False
+        if conflict == apsw.SQLITE_FAIL:
+            self.session.keep_failed()
+        raise apsw.ConstraintError(f"UNIQUE constraint failed: {NAME}.{KEY}")
+
+
+def _stored(value: object, column: str) -> bytes:
+    """Return what is stored of a value.
+
+    Raises:
+        ConstraintError: NULL.
+        DataError: a number, or too long.
+    """
+    if value is None:
+        raise apsw.ConstraintError(f"NOT NULL constraint failed: {NAME}.{column}")
+    if isinstance(value, str):
+        value = value.encode("utf-8")
+    if not isinstance(value, bytes):
+        raise DataError(f"{NAME}.{column} must be BLOB or TEXT, not {type(value).__name__}: {value!r}")
+    try:
+        return check_key(value) if column == KEY else check_value(value)
+    except ValueError as exc:
+        raise DataError(str(exc)) from exc
+
+
+def _constraint(info: apsw.IndexInfo, at: int) -> Constraint:
+    operator = info.get_aConstraint_op(at)
+    return Constraint(
+        info.get_aConstraint_iColumn(at),
+        operator,
+        info.get_aConstraint_usable(at),
+        info.get_aConstraint_collation(at) if operator in SIGNS else "",
+        info.get_aConstraintUsage_in(at),
+    )
+
+
+def _tell(info: apsw.IndexInfo, plan: Plan, constraints: list[Constraint]) -> None:
+    for position, at in enumerate(plan.taken):
+        info.set_aConstraintUsage_argvIndex(at, position + 1)
+        info.set_aConstraintUsage_omit(at, True)
+        if constraints[at].is_in:
+            info.set_aConstraintUsage_in(at, True)
+    info.idxStr = plan.text
+    info.orderByConsumed = plan.is_ordered
+    info.estimatedRows = plan.rows
+    info.estimatedCost = plan.cost
+    if plan.is_unique:
+        info.idxFlags = apsw.SQLITE_INDEX_SCAN_UNIQUE
+
+
+class KvCursor:
+    """Rows of a range, or of single keys, chunk by chunk."""
+
+    __slots__ = (
+        "__weakref__",
+        "_at",
+        "_chunks",
+        "_is_over",
+        "_keys",
+        "_session",
+        "_size",
+        "_step",
+        "_values",
+    )
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._chunks: Iterator[Chunk] = iter(())
+        self._keys: list[bytes] = []
+        self._values: list[Any] = []
+        self._at = self._size = 0
+        self._step = 1
+        self._is_over = True
+        session.cursor_opened()
+
+    def Filter(self, _: int, text: str, values: tuple[object, ...]) -> None:
+        """Begin to read; SQLite may do that many times on one cursor."""
+        self._let_go()
+        plan = read(text)
+        self._step = -1 if plan.is_reverse else 1
+        found = locate(plan.signs, values)
+        if isinstance(found, Span):
+            self._walk(found, plan.is_keys_only)
+        else:
+            self._look_up(found)
+        self._move_on()
+
+    def _walk(self, span: Span, is_keys_only: bool) -> None:
+        if span.is_empty():
+            return
+        self._chunks = self._session.source._chunks(
+            span.start, span.stop, reverse=self._step < 0, keys_only=is_keys_only
+        )
+        if isinstance(self._chunks, Walk):
+            self._chunks.watch(self._left)
+
+    def _look_up(self, keys: list[bytes]) -> None:
+        """Read so many keys at once: one moment, each block once."""
+        source = self._session.source
+        if len(keys) == 1:
+            value = source._get(keys[0])
+            found = {} if value is None else {keys[0]: value}
+        else:
+            found = source._get_many(keys) if keys else {}
+        held = [key for key in keys if key in found]
+        self._chunks = iter([(held, [found[key] for key in held])] if held else [])
+
+    def _left(self) -> int:
+        """Return how many keys of the current chunk have not come out: see `Walk.watch`."""
+        return max(0, self._size - self._at - 1)
+
+    def _move_on(self) -> None:
+        for keys, values in self._chunks:
+            if keys:
+                is_forward = self._step > 0
+                self._at, self._size = 0, len(keys)
+                self._keys = keys if is_forward else keys[::-1]
+                self._values = values if is_forward else values[::-1]
+                self._is_over = False
+                return
+        self._is_over = True
+
+    def _let_go(self) -> None:
+        self._chunks = iter(())  # a walk that ends here asks what is left of the chunk
+        self._keys, self._values = [], []
+        self._at = self._size = 0
+        self._is_over = True
+
+    def Next(self) -> None:
+        """Move to the next row."""
+        self._at += 1
+        if self._at == self._size:
+            self._move_on()
+
+    def Eof(self) -> bool:
+        """Return whether there is no row (rule 3)."""
+        return self._is_over
+
+    def Column(self, number: int) -> bytes | None:
+        """Return the key or the value."""
+        return self._keys[self._at] if number == 0 else self._values[self._at]
+
+    def Close(self) -> None:
+        """End."""
+        self._let_go()
+        self._session.cursor_closed()

@@ -1,0 +1,93 @@
+"""Type objects and constructors of PEP 249.
+
+Rules
+  1. A type object stands for declared types, by the words SQLite looks for in them; it is the very object
+     that `description` shows.
+  2. Dates and times are stored as text in ISO 8601, which sorts by time and which SQLite's functions read.
+
+Thread safety: pure functions.
+"""
+
+from __future__ import annotations
+
+import datetime
+
+Date = datetime.date
+Time = datetime.time
+Timestamp = datetime.datetime
+Binary = bytes
+
+
+def DateFromTicks(ticks: float) -> datetime.date:  # noqa: N802 - the name of PEP 249
+    """Return the local date of a time in seconds since the epoch."""
+    return datetime.date.fromtimestamp(ticks)
+
+
+def TimeFromTicks(ticks: float) -> datetime.time:  # noqa: N802 - the name of PEP 249
+    """Return the local time of day of a time in seconds since the epoch."""
+    return datetime.datetime.fromtimestamp(ticks).time()
+
+
+def TimestampFromTicks(ticks: float) -> datetime.datetime:  # noqa: N802 - the name of PEP 249
+    """Return the local date and time of a time in seconds since the epoch."""
+    return datetime.datetime.fromtimestamp(ticks)
+
+
+class TypeObject:
+    """A kind of column; equal to itself alone.
+
+    Args:
+        name: what it is called.
+        words: that are looked for in a declared type, in upper case.
+    """
+
+    __module__ = "lsmdbm.dbapi"
+    __slots__ = ("name", "words")
+
+    def __init__(self, name: str, *words: str) -> None:
+        self.name = name
+        self.words = words
+
+    def __repr__(self) -> str:
+        return f"lsmdbm.dbapi.{self.name}"
+
+
+STRING = TypeObject("STRING", "CHAR", "CLOB", "TEXT", "JSON")
+BINARY = TypeObject("BINARY", "BLOB", "BINARY")
+NUMBER = TypeObject("NUMBER", "INT", "REAL", "FLOA", "DOUB", "NUM", "DEC", "BOOL")
+DATETIME = TypeObject("DATETIME", "DATE", "TIME")
+ROWID = TypeObject("ROWID", "ROWID")
+
+_BY_WORDS = (ROWID, DATETIME, STRING, BINARY, NUMBER)  # what a text holds first decides
+_BY_CLASS = {str: STRING, bytes: BINARY, int: NUMBER, float: NUMBER}
+
+
+def type_of(declared: str | None, value: object = None) -> TypeObject | None:
+    """Return the type object of a column, None if nothing is known of it.
+
+    Args:
+        declared: the type in its definition; None for an expression.
+        value: of the first row, for columns without a declared type.
+
+    >>> type_of("VARCHAR(20)"), type_of(None, 2.5), type_of(None)
+    (lsmdbm.dbapi.STRING, lsmdbm.dbapi.NUMBER, None)
+    """
+    if declared:
+        upper = declared.upper()
+        for kind in _BY_WORDS:
+            if any(word in upper for word in kind.words):
+                return kind
+    return _BY_CLASS.get(type(value))
+
+
+def adapted(value: object) -> str:
+    """Return what is stored of a date or a time (rule 2).
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(value, datetime.datetime):
+        return value.isoformat(" ")
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    raise TypeError(f"a parameter cannot be of type {type(value).__name__}")
