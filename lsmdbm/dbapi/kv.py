@@ -18,11 +18,12 @@ from typing import Any
 
 import apsw
 
-from lsmdbm._base.chunk import Chunk, check_key, check_value
+from lsmdbm._base.chunk import MAX_KEY_BYTES, MAX_VALUE_BYTES, Chunk
 from lsmdbm._engine.validation import Walk
 from lsmdbm.dbapi.bounds import EQ, SIGNS, Constraint, Plan, Span, choose, locate, read, startswith
 from lsmdbm.dbapi.errors import DataError
 from lsmdbm.dbapi.session import Enlisted, Session
+from lsmdbm.transaction import Transaction
 
 NAME = "kv"
 KEY, VALUE = "key", "value"
@@ -77,9 +78,9 @@ class KvTable(Enlisted):
 
     def UpdateInsertRow(self, _: int | None, fields: tuple[Any, ...]) -> int:
         """Insert an entry; 0, for there are no rowids."""
-        key, value = _stored(fields[0], KEY), _stored(fields[1], VALUE)
+        key, value = _stored(fields[0], KEY, MAX_KEY_BYTES), _stored(fields[1], VALUE, MAX_VALUE_BYTES)
         transaction = self.session.transaction
-        if self._may_be_written(key):
+        if self._may_be_written(key, transaction):
             transaction[key] = value
         return 0
 
@@ -89,15 +90,15 @@ class KvTable(Enlisted):
 
     def UpdateChangeRow(self, key: Any, _: object, fields: tuple[Any, ...]) -> None:
         """Change an entry, its key perhaps."""
-        new, value = _stored(fields[0], KEY), _stored(fields[1], VALUE)
+        new, value = _stored(fields[0], KEY, MAX_KEY_BYTES), _stored(fields[1], VALUE, MAX_VALUE_BYTES)
         transaction = self.session.transaction
         if new == key:
             transaction[new] = value
-        elif self._may_be_written(new):
+        elif self._may_be_written(new, transaction):
             transaction.pop(key, None)
             transaction[new] = value
 
-    def _may_be_written(self, key: bytes) -> bool:
+    def _may_be_written(self, key: bytes, transaction: Transaction) -> bool:
         """Return whether there is no such key yet, or it may be replaced; False to ignore the row (rule 5).
 
         Raises:
@@ -105,7 +106,7 @@ class KvTable(Enlisted):
         """
         connection = self._connection()
         conflict = apsw.SQLITE_ABORT if connection is None else connection.vtab_on_conflict()
-        if conflict == apsw.SQLITE_REPLACE or key not in self.session.transaction:
+        if conflict == apsw.SQLITE_REPLACE or key not in transaction:
             return True
         if conflict == apsw.SQLITE_IGNORE:
             self.session.ignored += 1
@@ -115,23 +116,22 @@ class KvTable(Enlisted):
         raise apsw.ConstraintError(f"UNIQUE constraint failed: {NAME}.{KEY}")
 
 
-def _stored(value: object, column: str) -> bytes:
+def _stored(value: object, column: str, limit: int) -> bytes:
     """Return what is stored of a value.
 
     Raises:
         ConstraintError: NULL.
         DataError: a number, or too long.
     """
-    if value is None:
-        raise apsw.ConstraintError(f"NOT NULL constraint failed: {NAME}.{column}")
-    if isinstance(value, str):
+    if type(value) is not bytes:
+        if value is None:
+            raise apsw.ConstraintError(f"NOT NULL constraint failed: {NAME}.{column}")
+        if not isinstance(value, str):
+            raise DataError(f"{NAME}.{column} must be BLOB or TEXT, not {type(value).__name__}: {value!r}")
         value = value.encode("utf-8")
-    if not isinstance(value, bytes):
-        raise DataError(f"{NAME}.{column} must be BLOB or TEXT, not {type(value).__name__}: {value!r}")
-    try:
-        return check_key(value) if column == KEY else check_value(value)
-    except ValueError as exc:
-        raise DataError(str(exc)) from exc
+    if len(value) > limit:
+        raise DataError(f"{NAME}.{column} of {len(value)} bytes: the limit is {limit}")
+    return value
 
 
 def _constraint(info: apsw.IndexInfo, at: int) -> Constraint:

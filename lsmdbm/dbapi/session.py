@@ -12,7 +12,8 @@ Rules
   3. Outside of BEGIN, one that only read ends with the last cursor of a virtual table.
   4. Levels are those of SQLite: savepoints, those it makes for single statements among them.  It tells a
      table that has not written yet only of the innermost; nothing was written between that and outer ones,
-     so the lowest mark at or above a level is the mark of that level.
+     so the lowest mark at or above a level is the mark of that level.  A savepoint that has begun the
+     transaction has level -1, and no table is told of it: that mark is set before the first write.
   5. apsw does not hand `RollbackTo` on while an exception of ours is under way, so who runs statements calls
      `undo` when one has failed.
 
@@ -26,6 +27,8 @@ from collections.abc import Callable
 from lsmdbm.database import Database
 from lsmdbm.snapshot import Snapshot
 from lsmdbm.transaction import Savepoint, Transaction
+
+START = -1  # the level of the mark before the first write
 
 
 class Session:
@@ -86,7 +89,9 @@ class Session:
         source = self.source
         if isinstance(source, Snapshot):
             return self.database.transaction()  # which raises
-        self._is_written = True
+        if not self._is_written:
+            self._is_written = True
+            self._marks.append((START, source.savepoint()))
         return source
 
     def cursor_opened(self) -> None:
@@ -135,13 +140,14 @@ class Session:
 
     @property
     def depth(self) -> int:
-        """The number of marks that are set; see `undo`."""
-        return len(self._marks)
+        """The number of marks that SQLite has set; see `undo`."""
+        return max(0, len(self._marks) - 1)
 
     def mark(self, level: int) -> None:
         """Set the mark of a level, unless another table has had it set."""
-        if not self._marks or self._marks[-1][0] < level:
-            self._marks.append((level, self.transaction.savepoint()))
+        transaction = self.transaction
+        if self._marks[-1][0] < level:
+            self._marks.append((level, transaction.savepoint()))
 
     def release(self, level: int) -> None:
         """Drop the marks of a level and above; what was written stays (rule 4)."""
@@ -153,7 +159,7 @@ class Session:
         if not dropped:
             return
         mark = dropped[0][1]
-        if level and (not self._marks or self._marks[-1][0] < level - 1):
+        if self._marks[-1][0] < level - 1:
             self._marks.append((level - 1, mark))
         else:
             mark.release()
@@ -173,11 +179,12 @@ class Session:
     def undo(self, depth: int) -> None:
         """Forget what a statement wrote that has failed (rule 5); `depth` is that of before it began."""
         keeps, self._keeps_failed = self._keeps_failed, False
-        if depth < len(self._marks):
-            level, mark = self._marks[depth]
+        position = depth + 1
+        if position < len(self._marks):
+            level, mark = self._marks[position]
             if not keeps:
                 mark.rollback()
-            self._release(depth, level)
+            self._release(position, level)
 
     def _position(self, level: int) -> int:
         """Return the index of the lowest mark at or above a level."""

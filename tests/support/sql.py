@@ -1,0 +1,36 @@
+"""lsmdbm.dbapi, as its tests import it, and what they share.
+
+    dbapi = module()        lsmdbm.dbapi; where apsw is not installed, the calling test module is skipped
+
+With LSMDBM_SQL=required, which tox sets in the environment that installs apsw, that is an error: a run that
+skips everything would look as green as one that passes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+import pytest
+
+MODULE = "lsmdbm.dbapi"
+
+
+def module() -> Any:
+    """Return lsmdbm.dbapi; without apsw, skip the module that asks, or fail if it is required."""
+    if os.environ.get("LSMDBM_SQL") != "required":
+        pytest.importorskip("apsw", reason="apsw is not installed: it comes with lsmdbm[sql]")
+    return importlib.import_module(MODULE)
+
+
+def all_of(connection: Any) -> list[tuple[bytes, bytes]]:
+    """Return all rows of kv, by SQL."""
+    rows: list[tuple[bytes, bytes]] = connection.cursor().execute("SELECT * FROM kv ORDER BY key").fetchall()
+    return rows
+
+
+def plan(connection: Any, sql: str, parameters: Any = ()) -> list[str]:
+    """Return what SQLite says of how it will answer, step by step."""
+    rows = connection.cursor().execute(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall()
+    return [detail for *_, detail in rows]
