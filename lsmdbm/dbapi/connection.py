@@ -102,7 +102,9 @@ class Connection:
         sqlite.convert_binding = lambda cursor, number, value: adapted(value)
         sqlite.create_scalar_function("startswith", cast(Any, startswith), 2, deterministic=True)
         module = cast(Any, KvModule(self._session))  # apsw's protocol asks for methods that it can do without
-        sqlite.create_module(NAME, module, use_bestindex_object=True, iVersion=VERSION, eponymous_only=True)
+        sqlite.create_module(
+            NAME, module, use_bestindex_object=True, use_no_change=True, iVersion=VERSION, eponymous_only=True
+        )
 
     def __repr__(self) -> str:
         return f"<lsmdbm.dbapi.Connection to {self._database!r}>"

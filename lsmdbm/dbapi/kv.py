@@ -6,6 +6,8 @@ Rules
   3. No I/O in `Eof`: apsw swallows its exceptions.  What can fail is in `Filter` and `Next`.
   4. A row is checked before anything of it is written: SQLite undoes nothing of a virtual table.
   5. OR IGNORE returns as if it had inserted, for apsw makes an error of every exception.
+  6. SQLite collects the rows of an UPDATE first.  OR REPLACE may have taken one away before its turn
+     comes, or put another in its place.
 
 Thread safety: that of the connection.
 """
@@ -89,14 +91,26 @@ class KvTable(Enlisted):
         self.session.transaction.pop(key, None)
 
     def UpdateChangeRow(self, key: Any, _: object, fields: tuple[Any, ...]) -> None:
-        """Change an entry, its key perhaps."""
-        new, value = _stored(fields[0], KEY, MAX_KEY_BYTES), _stored(fields[1], VALUE, MAX_VALUE_BYTES)
+        """Change an entry, its key perhaps; what is no part of the change stays as it is now (rule 6)."""
+        new = key if fields[0] is apsw.no_change else _stored(fields[0], KEY, MAX_KEY_BYTES)
+        value = None if fields[1] is apsw.no_change else _stored(fields[1], VALUE, MAX_VALUE_BYTES)
         transaction = self.session.transaction
-        if new == key:
-            transaction[new] = value
+        if new == key and value is not None and self._conflict() != apsw.SQLITE_REPLACE:
+            transaction[key] = value
+            return
+        held = transaction.get(key)
+        if held is None:
+            self.session.ignored += 1
+        elif new == key:
+            transaction[key] = held if value is None else value
         elif self._may_be_written(new, transaction):
             transaction.pop(key, None)
-            transaction[new] = value
+            transaction[new] = held if value is None else value
+
+    def _conflict(self) -> int:
+        """Return what is to be done about a key that is there already."""
+        connection = self._connection()
+        return apsw.SQLITE_ABORT if connection is None else connection.vtab_on_conflict()
 
     def _may_be_written(self, key: bytes, transaction: Transaction) -> bool:
         """Return whether there is no such key yet, or it may be replaced; False to ignore the row (rule 5).
@@ -104,8 +118,7 @@ class KvTable(Enlisted):
         Raises:
             ConstraintError: it is there, and that is an error.
         """
-        connection = self._connection()
-        conflict = apsw.SQLITE_ABORT if connection is None else connection.vtab_on_conflict()
+        conflict = self._conflict()
         if conflict == apsw.SQLITE_REPLACE or key not in transaction:
             return True
         if conflict == apsw.SQLITE_IGNORE:
@@ -250,6 +263,10 @@ class KvCursor:
     def Column(self, number: int) -> bytes | None:
         """Return the key or the value."""
         return self._keys[self._at] if number == 0 else self._values[self._at]
+
+    def ColumnNoChange(self, number: int) -> object:
+        """Return that an UPDATE does not change a column, which needs no value then."""
+        return apsw.no_change
 
     def Close(self) -> None:
         """End."""

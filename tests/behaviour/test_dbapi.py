@@ -77,7 +77,11 @@ def value_of(connection, key):
 def python(code, tmp_path):
     root = Path(lsmdbm.__file__).parents[1]
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
     )
 
 
@@ -96,7 +100,9 @@ def test_without_apsw_the_import_names_the_extra(tmp_path):
 
 
 def test_importing_lsmdbm_imports_neither_dbapi_nor_apsw(tmp_path):
-    done = python("import lsmdbm, sys; print([n for n in sys.modules if 'apsw' in n or 'dbapi' in n])", tmp_path)
+    done = python(
+        "import lsmdbm, sys; print([n for n in sys.modules if 'apsw' in n or 'dbapi' in n])", tmp_path
+    )
 
     assert "[]\n" == done.stdout
 
@@ -130,7 +136,9 @@ def test_constructors_make_what_can_be_stored():
 def test_dates_and_times_are_stored_as_text_that_sorts(cursor):
     given = [dbapi.Date(2024, 2, 29), dbapi.Timestamp(2024, 2, 29, 1, 2, 3), dbapi.Time(1, 2)]
 
-    assert ("2024-02-29", "2024-02-29 01:02:03", "01:02:00") == cursor.execute("SELECT ?, ?, ?", given).fetchone()
+    assert ("2024-02-29", "2024-02-29 01:02:03", "01:02:00") == cursor.execute(
+        "SELECT ?, ?, ?", given
+    ).fetchone()
     assert (366,) == cursor.execute("SELECT julianday(?) - julianday('2023-02-28')", given[:1]).fetchone()
 
 
@@ -342,7 +350,11 @@ def test_rowcount_of_returning_is_known_at_its_end(cursor):
 def test_lastrowid_is_that_of_an_insert_into_a_table_with_rowids(cursor):
     cursor.execute("CREATE TEMP TABLE t (x)")
     found = [cursor.lastrowid]
-    for statement in ("INSERT INTO t VALUES (1), (2)", "UPDATE t SET x = 3", "INSERT INTO kv VALUES ('a', '')"):
+    for statement in (
+        "INSERT INTO t VALUES (1), (2)",
+        "UPDATE t SET x = 3",
+        "INSERT INTO kv VALUES ('a', '')",
+    ):
         found.append(cursor.execute(statement).lastrowid)
     assert [None, 2, 2, None] == found
 
@@ -416,7 +428,8 @@ def test_only_one_statement_is_executed_at_a_time(fruit, second):
 
 
 @pytest.mark.parametrize(
-    "statement", ["SELECT ';', \"a;b\" FROM (SELECT 1 AS [a;b]) ; ", "SELECT 1, 2; ;-- ; x", "SELECT 1,2/*;*/;"]
+    "statement",
+    ["SELECT ';', \"a;b\" FROM (SELECT 1 AS [a;b]) ; ", "SELECT 1, 2; ;-- ; x", "SELECT 1,2/*;*/;"],
 )
 def test_semicolons_that_end_nothing_are_no_second_statement(cursor, statement):
     assert 2 == len(cursor.execute(statement).fetchone())
