@@ -9,6 +9,7 @@ The fixtures `seed` and `budget` hand them to tests; hypothesis follows both.
 import os
 import random
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,17 @@ for name, examples in BUDGETS.items():
 settings.load_profile(f"lsmdbm-{os.environ['LSMDBM_BUDGET']}")
 
 
-class InOwnDirectory:
-    """A plugin, because fixtures of this file do not reach the doctests of lsmdbm/."""
+class Doctests:
+    """A plugin, because hooks and fixtures of this file do not reach the doctests of lsmdbm/."""
+
+    def pytest_ignore_collect(self, collection_path):
+        """Leave lsmdbm.dbapi out where apsw is not installed, unless that is a failure."""
+        needs_apsw = ("lsmdbm", "dbapi") in zip(
+            collection_path.parts, collection_path.parts[1:], strict=False
+        )
+        if needs_apsw and os.environ.get("LSMDBM_SQL") != "required" and find_spec("apsw") is None:
+            return True
+        return None
 
     @pytest.fixture(autouse=True)
     def _doctest_directory(self, request):
@@ -47,7 +57,7 @@ class InOwnDirectory:
 def pytest_configure(config):
     if config.getoption("--hypothesis-seed") is None:
         config.option.hypothesis_seed = os.environ["LSMDBM_SEED"]
-    config.pluginmanager.register(InOwnDirectory())
+    config.pluginmanager.register(Doctests())
 
 
 def run_line():

@@ -1,4 +1,4 @@
-"""SIGKILL while SQL commits: each transaction is there as a whole or not at all, and what was acknowledged is."""
+"""SIGKILL while SQL commits: each transaction is there as a whole or not at all; what was acknowledged is."""
 
 import random
 

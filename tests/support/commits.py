@@ -3,8 +3,8 @@
     child.start("run", "commits:commit_on", path, done, options)
     child.lines()           "1", "2", ...: how many transactions have been committed
 
-Transaction n sets all ROWS rows to n, inserts a row of its own, and deletes that of n - KEPT: whatever was read
-after it tells of which transactions all is there, and of which nothing.
+Transaction n sets all ROWS rows to n, inserts a row of its own, and deletes that of n - KEPT: what is read
+afterwards tells of which transactions all is there, and of which nothing.
 
 Rules
   1. A transaction is acknowledged when COMMIT has returned, by one write of a line to a pipe.
