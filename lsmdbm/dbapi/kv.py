@@ -6,8 +6,8 @@ Rules
   3. No I/O in `Eof`: apsw swallows its exceptions.  What can fail is in `Filter` and `Next`.
   4. A row is checked before anything of it is written: SQLite undoes nothing of a virtual table.
   5. OR IGNORE returns as if it had inserted, for apsw makes an error of every exception.
-  6. SQLite collects the rows of an UPDATE first.  OR REPLACE may have taken one away before its turn
-     comes, or put another in its place.
+  6. SQLite collects the rows of an UPDATE first.  OR REPLACE may have put another value under a key before
+     its turn comes, so values that do not change are not taken from there.
 
 Thread safety: that of the connection.
 """
@@ -91,26 +91,18 @@ class KvTable(Enlisted):
         self.session.transaction.pop(key, None)
 
     def UpdateChangeRow(self, key: Any, _: object, fields: tuple[Any, ...]) -> None:
-        """Change an entry, its key perhaps; what is no part of the change stays as it is now (rule 6)."""
+        """Change an entry, its key perhaps; what the statement does not set stays as it is now (rule 6)."""
         new = key if fields[0] is apsw.no_change else _stored(fields[0], KEY, MAX_KEY_BYTES)
-        value = None if fields[1] is apsw.no_change else _stored(fields[1], VALUE, MAX_VALUE_BYTES)
         transaction = self.session.transaction
-        if new == key and value is not None and self._conflict() != apsw.SQLITE_REPLACE:
-            transaction[key] = value
-            return
-        held = transaction.get(key)
-        if held is None:
-            self.session.ignored += 1
-        elif new == key:
-            transaction[key] = held if value is None else value
-        elif self._may_be_written(new, transaction):
-            transaction.pop(key, None)
-            transaction[new] = held if value is None else value
-
-    def _conflict(self) -> int:
-        """Return what is to be done about a key that is there already."""
-        connection = self._connection()
-        return apsw.SQLITE_ABORT if connection is None else connection.vtab_on_conflict()
+        if fields[1] is apsw.no_change:
+            value = transaction[key]
+        else:
+            value = _stored(fields[1], VALUE, MAX_VALUE_BYTES)
+        if new != key:
+            if not self._may_be_written(new, transaction):
+                return
+            del transaction[key]
+        transaction[new] = value
 
     def _may_be_written(self, key: bytes, transaction: Transaction) -> bool:
         """Return whether there is no such key yet, or it may be replaced; False to ignore the row (rule 5).
@@ -118,7 +110,8 @@ class KvTable(Enlisted):
         Raises:
             ConstraintError: it is there, and that is an error.
         """
-        conflict = self._conflict()
+        connection = self._connection()
+        conflict = apsw.SQLITE_ABORT if connection is None else connection.vtab_on_conflict()
         if conflict == apsw.SQLITE_REPLACE or key not in transaction:
             return True
         if conflict == apsw.SQLITE_IGNORE:
@@ -265,7 +258,7 @@ class KvCursor:
         return self._keys[self._at] if number == 0 else self._values[self._at]
 
     def ColumnNoChange(self, number: int) -> object:
-        """Return that an UPDATE does not change a column, which needs no value then."""
+        """Say of a column that an UPDATE does not set that no value is needed (rule 6)."""
         return apsw.no_change
 
     def Close(self) -> None:

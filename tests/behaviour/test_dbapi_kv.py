@@ -73,6 +73,15 @@ def test_an_update_that_moves_rows_ahead_of_itself_meets_each_once(fruit):
     assert [(b"x" + key, value) for key, value in FRUIT] == all_of(fruit)
 
 
+def test_a_row_that_or_replace_has_replaced_is_not_updated_with_its_old_value(fruit):
+    """SQLite collects the rows of an UPDATE first, and handed on values from before they were replaced."""
+    cursor = fruit.cursor()
+    cursor.execute("UPDATE OR REPLACE kv SET key = 'banana' WHERE key < x'63'")
+
+    assert 2 == cursor.rowcount
+    assert [(b"banana", b"red"), FRUIT[2]] == all_of(fruit)
+
+
 def test_a_table_can_be_filled_from_itself(fruit):
     fruit.cursor().execute("INSERT INTO kv SELECT key || '2', value FROM kv WHERE key IN ('apple', 'cherry')")
 
@@ -228,6 +237,20 @@ def test_counting_reads_keys_only(path, monkeypatch):
         connection.close()
     of_keys, of_all = read.values()
     assert of_keys < of_all / 4
+
+
+def test_rows_of_many_blocks_come_in_both_orders(large):
+    connection, _ = large
+    keys = [b"%06d" % number for number in range(COUNT)]
+
+    for query, expected in (
+        ("SELECT key FROM kv ORDER BY key DESC", keys[::-1]),
+        ("SELECT key FROM kv WHERE key BETWEEN '000100' AND '015000' ORDER BY key", keys[100:15001]),
+        ("SELECT key FROM kv WHERE key <= '015000' ORDER BY key DESC LIMIT 5000", keys[15000:10000:-1]),
+    ):
+        assert expected == [key for (key,) in rows(connection, query)]
+    found = rows(connection, "SELECT * FROM kv WHERE key < '010000' ORDER BY key DESC")
+    assert [(b"%06d" % number, b"%0200d" % number) for number in range(9999, -1, -1)] == found
 
 
 def test_rows_are_read_as_they_are_fetched(large):
