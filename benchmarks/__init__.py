@@ -10,6 +10,7 @@
     plots        SVG
     simulator    what each policy of compaction costs up to 10^9 entries, without writing any
     dictionaries what dictionaries save and cost
+    sql          lsmdbm.dbapi beside sqlite3
 
 Nothing here is imported by lsmdbm or ships in its wheel.  How to run it: docs/benchmarks.md.
 """

@@ -16,6 +16,7 @@ from typing import Any, cast
 import apsw
 
 from lsmdbm._base.errors import error
+from lsmdbm.coercion import parse_flag
 from lsmdbm.database import Database
 from lsmdbm.database import open as open_database
 from lsmdbm.dbapi import errors
@@ -52,11 +53,22 @@ def connect(path: object, flag: str = "c", *, autocommit: bool = False, **option
     [(b'apple', b'red')]
     >>> connection.close()
     """
+    sqlite = apsw.Connection(":memory:")  # rule 1
     try:
         database = open_database(path, flag, **options)
     except error as exc:
         fail(exc)
-    return Connection(database, flag[0] == "r" and flag != "rw", autocommit)
+    return Connection(sqlite, _session(database, parse_flag(flag)[0] == "r", sqlite), autocommit)
+
+
+def _session(database: Database, is_read_only: bool, sqlite: apsw.Connection) -> Session:
+    held = weakref.ref(sqlite)
+
+    def is_in_transaction() -> bool:
+        connection = held()  # which holds the session, by its tables
+        return connection is not None and connection.in_transaction
+
+    return Session(database, is_read_only, is_in_transaction)
 
 
 class Connection:
@@ -86,18 +98,10 @@ class Connection:
     ProgrammingError = errors.ProgrammingError
     NotSupportedError = errors.NotSupportedError
 
-    def __init__(self, database: Database, is_read_only: bool, autocommit: bool) -> None:
-        sqlite = apsw.Connection(":memory:")
-        held = weakref.ref(sqlite)
-
-        def is_in_transaction() -> bool:
-            connection = held()  # which holds the session, by its tables
-            return connection is not None and connection.in_transaction
-
+    def __init__(self, sqlite: apsw.Connection, session: Session, autocommit: bool) -> None:
         self._sqlite: apsw.Connection | None = sqlite
-        self._database = database
+        self._session = session
         self._autocommit = bool(autocommit)
-        self._session = Session(database, is_read_only, is_in_transaction)
         self._cursors: weakref.WeakSet[Cursor] = weakref.WeakSet()
         sqlite.convert_binding = lambda cursor, number, value: adapted(value)
         sqlite.create_scalar_function("startswith", cast(Any, startswith), 2, deterministic=True)
@@ -107,7 +111,7 @@ class Connection:
         )
 
     def __repr__(self) -> str:
-        return f"<lsmdbm.dbapi.Connection to {self._database!r}>"
+        return f"<lsmdbm.dbapi.Connection to {self._session.database!r}>"
 
     # -- transactions -------------------------------------------------------------------------------
 
@@ -216,7 +220,7 @@ class Connection:
                 cursor.close()
             sqlite.close(True)
             self._session.rollback()
-            self._database.close()
+            self._session.database.close()
         except Exception as exc:
             fail(exc)
 

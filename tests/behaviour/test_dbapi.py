@@ -2,6 +2,7 @@
 
 import datetime
 import gc
+import re
 import subprocess
 import sys
 import warnings
@@ -15,6 +16,8 @@ from support.sql import all_of
 from support.threads import in_threads
 
 dbapi = sql.module()
+
+ROOT = Path(__file__).parents[2]
 
 ERRORS = [
     "Warning",
@@ -91,6 +94,12 @@ def test_globals_say_what_pep_249_asks_for():
 
 def test_everything_public_is_there():
     assert [] == [name for name in dbapi.__all__ if not hasattr(dbapi, name)]
+
+
+def test_the_reference_has_every_public_name():
+    text = (ROOT / "docs/api.md").read_text("ascii")
+
+    assert sorted(dbapi.__all__) == sorted(re.findall(r":: lsmdbm\.dbapi\.(\w+)", text))
 
 
 def test_without_apsw_the_import_names_the_extra(tmp_path):
