@@ -134,7 +134,8 @@ class Connection:
         """Commit what was changed, all or nothing; nothing is to be done if no transaction is open.
 
         Raises:
-            OperationalError: a conflict, or the store says no.  The transaction was rolled back.
+            OperationalError: a conflict, or the store says no: the transaction was rolled back.  Or not all
+                rows of a RETURNING were fetched: then it is still open.
         """
         self._end("COMMIT")
 
@@ -148,7 +149,8 @@ class Connection:
             if sqlite.in_transaction:
                 sqlite.execute(sql)
         except Exception as exc:
-            self._session.rollback()
+            if not sqlite.in_transaction:  # else a statement is in progress, and nothing has happened
+                self._session.rollback()
             fail(exc)
         self._session.rollback()  # if it only read, SQLite has told no table
 

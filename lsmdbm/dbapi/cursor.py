@@ -106,8 +106,8 @@ class Cursor:
             OperationalError: the store says no; a conflict, for COMMIT.
         """
         raw = self._open()
-        statement = parse(operation)
         self._reset()
+        statement = parse(operation)
         raw.exec_trace = self._columns.note
         with_rows = self._run(statement, operation, lambda sql: raw.execute(sql, parameters))
         if with_rows:
@@ -124,10 +124,10 @@ class Cursor:
                 the parameters that failed is done.
         """
         raw = self._open()
+        self._reset()
         statement = parse(operation)
         if statement.kind is not Kind.CHANGE:
             raise ProgrammingError("executemany() is for INSERT, UPDATE, DELETE and REPLACE")
-        self._reset()
         raw.exec_trace = None
         self._columns.declared = ()
 

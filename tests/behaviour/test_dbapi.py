@@ -356,6 +356,44 @@ def test_rowcount_of_returning_is_known_at_its_end(cursor):
     assert 2 == cursor.rowcount
 
 
+def test_a_commit_before_the_last_row_of_returning_fails_and_loses_nothing(connection):
+    """The transaction of the store was rolled back, and that of SQLite was not."""
+    cursor = connection.cursor().execute("INSERT INTO kv VALUES ('a', '1'), ('b', '2') RETURNING key")
+    cursor.fetchone()
+    with pytest.raises(dbapi.OperationalError, match="in progress"):
+        connection.commit()
+
+    assert connection.in_transaction
+    assert [("b",)] == cursor.fetchall()
+    connection.commit()
+    assert [(b"a", b"1"), (b"b", b"2")] == all_of(connection)
+
+
+def test_a_statement_that_fails_ends_the_rows_before(fruit):
+    cursor = fruit.cursor()
+    for statement in ("SELECT 1; SELECT 2", "SELEC", "CREATE INDEX i ON kv (key)", "VACUUM"):
+        cursor.execute("SELECT * FROM kv")
+        with pytest.raises(dbapi.Error):
+            cursor.execute(statement)
+        with pytest.raises(dbapi.ProgrammingError):
+            cursor.fetchone()
+        assert (None, None, -1) == (cursor.description, cursor.rownumber, cursor.rowcount)
+
+
+def test_parameters_may_come_from_another_cursor_and_fail_as_they_do(fruit):
+    cursor, other = fruit.cursor(), fruit.cursor()
+    cursor.executemany(INSERT, ((key + b"2", value) for key, value in other.execute("SELECT * FROM kv")))
+    assert 6 == len(all_of(fruit))
+
+    def failing():
+        yield "x", "y"
+        raise RuntimeError("their own")
+
+    with pytest.raises(RuntimeError, match="their own"):
+        cursor.executemany(INSERT, failing())
+    assert b"y" == value_of(fruit, "x")
+
+
 def test_lastrowid_is_that_of_an_insert_into_a_table_with_rowids(cursor):
     cursor.execute("CREATE TEMP TABLE t (x)")
     found = [cursor.lastrowid]
