@@ -147,7 +147,7 @@ class Connection:
         sqlite = self._check_open()
         try:
             if sqlite.in_transaction:
-                sqlite.execute(sql)
+                sqlite.execute(sql).close()
         except Exception as exc:
             if not sqlite.in_transaction:  # else a statement is in progress, and nothing has happened
                 self._session.rollback()
@@ -184,7 +184,7 @@ class Connection:
             and statement.kind in (Kind.QUERY, Kind.CHANGE, Kind.DEFINITION)
             and not sqlite.in_transaction
         ):
-            sqlite.execute("BEGIN")
+            sqlite.execute("BEGIN").close()
 
     def _settle(self, statement: Statement, failed: bool = False) -> None:
         """End the transaction of the store where SQLite has ended its own and told no table."""

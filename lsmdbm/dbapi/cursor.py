@@ -265,6 +265,13 @@ class Cursor:
             self._raw.close(True)
             self._raw = None
 
+    def __del__(self) -> None:
+        try:
+            if getattr(self, "_raw", None) is not None:
+                self.close()  # apsw 3.54.0 leaks a cursor, and its connection, that is freed and not closed
+        except Exception:  # a finalizer has nobody to tell
+            pass
+
     def _open(self) -> apsw.Cursor:
         self.connection._check_open()
         if self._raw is None:

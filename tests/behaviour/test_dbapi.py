@@ -394,6 +394,22 @@ def test_parameters_may_come_from_another_cursor_and_fail_as_they_do(fruit):
     assert b"y" == value_of(fruit, "x")
 
 
+def test_an_interrupt_between_parameters_goes_through_and_the_connection_goes_on(fruit):
+    def interrupted():
+        yield "x", "y"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fruit.cursor().executemany(INSERT, interrupted())
+    assert b"y" == value_of(fruit, "x")
+    fruit.rollback()
+    assert FRUIT == all_of(fruit)
+
+
+def test_a_connection_shows_its_database(connection, path):
+    assert path in repr(connection)
+
+
 def test_lastrowid_is_that_of_an_insert_into_a_table_with_rowids(cursor):
     cursor.execute("CREATE TEMP TABLE t (x)")
     found = [cursor.lastrowid]

@@ -106,6 +106,19 @@ def test_values_are_read_by_the_functions_of_sqlite(connection):
     assert [(70, "ann+bob")] == rows(connection, query)
 
 
+def test_like_and_glob_are_false_for_keys_and_startswith_is_there_instead(fruit):
+    for term in ("key LIKE 'a%'", "key GLOB 'a*'", "key LIKE '%' AND key > 'a'"):
+        assert [] == rows(fruit, f"SELECT * FROM kv WHERE {term}")
+    assert [(1, 0, None)] == rows(
+        fruit, "SELECT startswith(value, 'r'), startswith(key, x'62'), startswith(key, NULL) FROM kv LIMIT 1"
+    )
+    assert FRUIT[:1] == rows(fruit, "SELECT * FROM kv WHERE startswith(key, 'app')")
+
+
+def test_no_file_of_sqlite_is_open(fruit):
+    assert {""} == {file for *_, file in rows(fruit, "PRAGMA database_list")}
+
+
 # -- what is pushed down ----------------------------------------------------------------------------
 
 
@@ -282,9 +295,10 @@ def test_damage_comes_out_of_the_statement_that_meets_it(path):
     with closing(dbapi.connect(path)) as connection:
         cursor = connection.cursor().execute("SELECT * FROM kv")
         begin = cursor.fetchmany(100)
-        with pytest.raises(dbapi.OperationalError) as caught:
-            cursor.fetchall()
-        assert isinstance(caught.value.__cause__, lsmdbm.CorruptionError)
+        for fetch in (cursor.fetchall, lambda: [*connection.cursor().execute("SELECT * FROM kv")]):
+            with pytest.raises(dbapi.OperationalError) as caught:
+                fetch()
+            assert isinstance(caught.value.__cause__, lsmdbm.CorruptionError)
         assert begin == rows(connection, "SELECT * FROM kv LIMIT 100")
 
 
