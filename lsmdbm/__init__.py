@@ -8,9 +8,10 @@
 
 General layout: `database` (open, Database), `ranges` (Range), `snapshot` (Snapshot), `batch` (WriteBatch) and
 `transaction` (Transaction) are the faces of bytes, `text` (Text) and `shelve` (open_shelf) those of str and
-objects, `aio` that of event loops; `registration` lets `dbm` find us, `migration` moves entries from and to
-other dbms, `bulk` builds files and databases, `maintenance` looks after the files.  Below them `_engine`
-decides what happens in what order, `_format` knows the bytes, `_base` the words all of them share.
+objects, `aio` that of event loops, `dbapi`, for which there is an extra, that of SQL; `registration` lets
+`dbm` find us, `migration` moves entries from and to other dbms, `bulk` builds files and databases,
+`maintenance` looks after the files.  Below them `_engine` decides what happens in what order, `_format` knows
+the bytes, `_base` the words all of them share.
 
 The names in _LATER are imported when they are first asked for: most programs need none, and start sooner.
 """
