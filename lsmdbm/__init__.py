@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from lsmdbm import aio, bulk, shelve
     from lsmdbm._engine.check import Problem, Report
     from lsmdbm._engine.repair import Loss, RepairReport
-    from lsmdbm.decoded import DecodedRange, DecodedSnapshot
+    from lsmdbm.decoded import DecodedRange
+    from lsmdbm.decoded_handle import DecodedBatch, DecodedSnapshot, DecodedTransaction
     from lsmdbm.maintenance import destroy, repair, verify
     from lsmdbm.migration import export_dbm, import_dbm
     from lsmdbm.shelve import open_shelf
@@ -57,8 +58,10 @@ __all__ = [
     "ConflictError",
     "CorruptionError",
     "Database",
+    "DecodedBatch",
     "DecodedRange",
     "DecodedSnapshot",
+    "DecodedTransaction",
     "FailedError",
     "FlagError",
     "LevelStats",
@@ -96,8 +99,10 @@ __all__ = [
 ]
 
 _LATER = {  # public name: its module, or itself
+    "DecodedBatch": "lsmdbm.decoded_handle",
     "DecodedRange": "lsmdbm.decoded",
-    "DecodedSnapshot": "lsmdbm.decoded",
+    "DecodedSnapshot": "lsmdbm.decoded_handle",
+    "DecodedTransaction": "lsmdbm.decoded_handle",
     "Loss": "lsmdbm._engine.repair",
     "Problem": "lsmdbm._engine.check",
     "RepairReport": "lsmdbm._engine.repair",

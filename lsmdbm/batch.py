@@ -10,11 +10,15 @@ Thread safety: a batch is filled by one thread at a time.  Whoever reads sees no
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, overload
 
 from lsmdbm._base.intervals import Intervals, holds, interval, united
 from lsmdbm.coercion import Data, key_bytes, pairs_of, value_bytes
 from lsmdbm.ranges import narrowed
+
+if TYPE_CHECKING:
+    from lsmdbm.decoded_handle import DecodedBatch
+    from lsmdbm.text import Codec
 
 NEW, OPEN, OVER = "new", "open", "over"
 WHY_NOT = {
@@ -81,12 +85,12 @@ class WriteBatch:
             RuntimeError: outside of the block.
             TypeError, ValueError: no key or no value, or one over its limit.
         """
-        self._check(OPEN)
+        self._check_open()
         self._changes[key_bytes(key)] = value_bytes(value)
 
     def delete(self, key: Data) -> None:
         """Delete one key, if it is there; `del batch[key]` is the same."""
-        self._check(OPEN)
+        self._check_open()
         self._changes[key_bytes(key)] = None
 
     def delete_range(
@@ -97,7 +101,7 @@ class WriteBatch:
         What this batch has put there so far goes, too; what it puts there from now on stays.  Costs a look
         at each key of the batch, however much there is in the database.
         """
-        self._check(OPEN)
+        self._check_open()
         ranges = interval(*narrowed(None, None, start, stop, prefix))
         gone = [key for key in self._changes if holds(ranges, key)]
         for key in gone:
@@ -109,15 +113,46 @@ class WriteBatch:
 
         If it fails, what came before is in the batch.
         """
-        self._check(OPEN)
+        self._check_open()
         for pairs in (pairs_of(other), more.items()):
             for key, value in pairs:
                 self.put(key, value)
 
     def discard(self) -> None:
         """Forget all changes so far: what the block does next begins a new batch."""
-        self._check(OPEN)
+        self._check_open()
         self._changes, self._ranges = {}, ()
+
+    @overload
+    def text(self, codec: None = None) -> DecodedBatch[bytes]: ...
+
+    @overload
+    def text(self, codec: str) -> DecodedBatch[str]: ...
+
+    @overload
+    def text(self, codec: Codec) -> DecodedBatch[Any]: ...
+
+    def text(self, codec: str | Codec | None = None) -> DecodedBatch[Any]:
+        """Return this batch for str keys and, if there is a codec, values that it encodes.
+
+        What is put into either is in both; a `with` of one of the two is enough.  `codec` and errors are
+        those of `Database.text()`.
+
+        >>> import json
+        >>> import lsmdbm
+        >>> with lsmdbm.open("people", "n") as db:
+        ...     with db.batch() as batch:
+        ...         batch.text(json)["ann"] = {"age": 30}
+        ...     db["ann"]
+        b'{"age": 30}'
+        """
+        from lsmdbm.decoded_handle import DecodedBatch  # most programs never need them
+        from lsmdbm.text import text_coding
+
+        return DecodedBatch(text_coding(codec), self)
+
+    def _check_open(self) -> None:
+        self._check(OPEN)
 
     def _check(self, needed: str) -> None:
         if self._state != needed:

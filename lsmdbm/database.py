@@ -27,9 +27,10 @@ from lsmdbm._engine.store import Store
 from lsmdbm.batch import WriteBatch
 from lsmdbm.coercion import Data, key_bytes, lookup_bytes, number_of, pairs_of, parse_flag, value_bytes
 from lsmdbm.ranges import Flows, narrowed
+from lsmdbm.retries import ATTEMPTS, retried
 from lsmdbm.snapshot import Snapshot
 from lsmdbm.source import SortedSource
-from lsmdbm.transaction import ATTEMPTS, Transaction, retried
+from lsmdbm.transaction import Transaction
 
 if TYPE_CHECKING:
     from lsmdbm._engine.check import Progress, Report
@@ -473,7 +474,10 @@ class Database(SortedSource, MutableMapping[bytes, bytes]):
         ...     db.run(take), len(db)
         (b'sweep', 1)
         """
-        return retried(self._lease.storage, self.transaction, function, attempts)
+        return self._retried(self.transaction, function, attempts)
+
+    def _retried(self, begin: Callable[[], Any], function: Callable[[Any], T], attempts: int) -> T:
+        return retried(self._lease.storage, begin, function, attempts)
 
     def _ending_with_this(self, moment: M) -> M:
         self._moments[id(moment)] = moment

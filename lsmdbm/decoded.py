@@ -1,9 +1,9 @@
 """Mappings from str to decoded values over a sorted mapping from bytes to bytes.
 
     Coding               how keys and values become bytes, and what bytes become
+    KeysInOrder          its keys, one after the other, as dbm names that
     DecodedRange         a range of such a mapping
-    DecodedSnapshot      such a mapping as it was at one moment
-    DecodedMapping       the mapping itself: the common part of Text and Shelf
+    DecodedMapping       the mapping itself, over a database or a transaction
 
 Rules
   1. A key is a str.  Bytes are no other spelling of it, as they are for a Database: keys come out as str,
@@ -27,7 +27,6 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
 from lsmdbm._base.chunk import MISSING, Missing
 from lsmdbm.coercion import Data, pairs_of
 from lsmdbm.ranges import Range, RangeItems, RangeKeys, RangeValues, SortedMapping
-from lsmdbm.snapshot import Snapshot
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -73,6 +72,11 @@ class Coding(Generic[V]):
         """Return a stored entry as it was given."""
         return self.decode_key(key), self.decode_value(value)
 
+    def encode_items(self, pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[bytes, Data]]:
+        """Yield entries as they are stored."""
+        for key, value in pairs:
+            yield self.encode_key(key), self.encode_value(value)
+
     def get_many(self, stored: _Looked, keys: Iterable[str]) -> dict[str, V]:
         """Return the decoded values of those keys that are stored."""
         stored._check_open()
@@ -86,6 +90,51 @@ class Coding(Generic[V]):
         return {
             name: None if bound is None else self.encode_key(bound, name) for name, bound in given.items()
         }
+
+
+class _Walked(Protocol):
+    """What has keys in order."""
+
+    def firstkey(self) -> bytes | None: ...
+
+    def lastkey(self) -> bytes | None: ...
+
+    def nextkey(self, key: bytes) -> bytes | None: ...
+
+    def prevkey(self, key: bytes) -> bytes | None: ...
+
+    def _check_open(self) -> None: ...
+
+
+class KeysInOrder:
+    """The keys at the ends, and those beside another one."""
+
+    __slots__ = ()
+    _db: _Walked
+    _coding: Coding[Any]
+
+    def firstkey(self) -> str | None:
+        """Return the smallest key, None if there is none."""
+        return self._name(self._db.firstkey())
+
+    def lastkey(self) -> str | None:
+        """Return the largest key, None if there is none."""
+        return self._name(self._db.lastkey())
+
+    def nextkey(self, key: str) -> str | None:
+        """Return the smallest key above `key`, which need not exist; None if there is none."""
+        return self._name(self._db.nextkey(self._key(key)))
+
+    def prevkey(self, key: str) -> str | None:
+        """Return the largest key below `key`, which need not exist; None if there is none."""
+        return self._name(self._db.prevkey(self._key(key)))
+
+    def _key(self, key: object) -> bytes:
+        self._db._check_open()  # rule 5
+        return self._coding.encode_key(key)
+
+    def _name(self, key: bytes | None) -> str | None:
+        return None if key is None else self._coding.decode_key(key)
 
 
 class Findable(SortedMapping[str, V]):
@@ -182,6 +231,16 @@ class DecodedRange(Findable[V]):
         """Return the entry an iteration would end with; None if there is none.  O(log n)."""
         return self._end(True)
 
+    def delete(self) -> None:
+        """Delete all entries of this range, whatever their values are: see `Range.delete()`.
+
+        Nothing is decoded.
+
+        Raises:
+            ReadOnlyError: it is a range of a read-only handle, or of a snapshot.
+        """
+        self._range.delete()
+
     def _end(self, last: bool) -> tuple[str, V] | None:
         found = self._range._end(last)
         return None if found is None else self._coding.decode_item(*found)
@@ -197,48 +256,8 @@ class DecodedRange(Findable[V]):
         return starmap(self._coding.decode_item, self._range._items(reverse=reverse))
 
 
-class DecodedSnapshot(DecodedRange[V]):
-    """All entries of one moment with decoded values: a `DecodedRange` to be closed.  Made by `snapshot()`.
-
-    See `Snapshot`, on which it stands.
-
-    >>> import lsmdbm
-    >>> with lsmdbm.open("stock", "n") as db:
-    ...     stock = db.text("utf-8")
-    ...     stock.update(apples="3", pears="4")
-    ...     with stock.snapshot() as before:
-    ...         stock["pears"] = "5"
-    ...         before["pears"], [*before.range(prefix="a").items()]
-    ('4', [('apples', '3')])
-    """
-
-    __module__ = "lsmdbm"
-    __slots__ = ("_snapshot",)
-
-    def __init__(self, coding: Coding[V], snapshot: Snapshot) -> None:
-        super().__init__(coding, snapshot.range())
-        self._snapshot = snapshot
-
-    def __repr__(self) -> str:
-        return f"<DecodedSnapshot over {self._snapshot!r}>"
-
-    def get_many(self, keys: Iterable[str]) -> dict[str, V]:
-        """Return the values of those keys that are there; see `Database.get_many`."""
-        return self._coding.get_many(self._snapshot, keys)
-
-    def close(self) -> None:
-        """Let go of the moment; iterators end too.  Twice is fine."""
-        self._snapshot.close()
-
-    def __enter__(self) -> DecodedSnapshot[V]:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class _Stored(Protocol):
-    """What a decoded mapping stands on: a database, as far as it is asked for here."""
+class _Stored(_Walked, Protocol):
+    """What a decoded mapping stands on: a database or a transaction, as far as it is asked for here."""
 
     def __setitem__(self, key: bytes, value: Data) -> None: ...
 
@@ -262,14 +281,6 @@ class _Stored(Protocol):
 
     def clear(self) -> None: ...
 
-    def firstkey(self) -> bytes | None: ...
-
-    def lastkey(self) -> bytes | None: ...
-
-    def nextkey(self, key: bytes) -> bytes | None: ...
-
-    def prevkey(self, key: bytes) -> bytes | None: ...
-
     def range(
         self,
         start: bytes | None = None,
@@ -279,14 +290,10 @@ class _Stored(Protocol):
         reverse: bool = False,
     ) -> Range: ...
 
-    def snapshot(self) -> Snapshot: ...
-
-    def _check_open(self) -> None: ...
-
     def _writable(self) -> Any: ...
 
 
-class DecodedMapping(Findable[V], MutableMapping[str, V]):
+class DecodedMapping(KeysInOrder, Findable[V], MutableMapping[str, V]):
     """A sorted mapping from str to decoded values; what it is called and who makes it, its subclasses say."""
 
     __slots__ = ()
@@ -298,10 +305,6 @@ class DecodedMapping(Findable[V], MutableMapping[str, V]):
         self._coding = coding
 
     # -- single keys --------------------------------------------------------------------------------
-
-    def _key(self, key: object) -> bytes:
-        self._db._check_open()  # rule 5
-        return self._coding.encode_key(key)
 
     def _key_to_write(self, key: object) -> bytes:
         self._db._check_open()  # rule 5: in this order
@@ -378,11 +381,20 @@ class DecodedMapping(Findable[V], MutableMapping[str, V]):
             self._db.update(self._encoded(pairs))
 
     def _encoded(self, pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[bytes, Data]]:
-        for key, value in pairs:
-            yield self._coding.encode_key(key), self._coding.encode_value(value)
+        return self._coding.encode_items(pairs)
+
+    def delete_range(
+        self, start: str | None = None, stop: str | None = None, *, prefix: str | None = None
+    ) -> None:
+        """Delete every key with `start <= key < stop` and, if given, that prefix; see `Database.delete_range()`.
+
+        Nothing is decoded: what no codec could read goes, too.
+        """
+        self._db._writable()
+        self.range(start, stop, prefix=prefix).delete()
 
     def clear(self) -> None:
-        """Delete everything, at constant cost; the space is given back by and by."""
+        """Delete everything: of a database at constant cost, and the space is given back by and by."""
         self._db.clear()
 
     # -- everything, in order -----------------------------------------------------------------------
@@ -424,10 +436,6 @@ class DecodedMapping(Findable[V], MutableMapping[str, V]):
 
     def _over(self, stored: Range) -> DecodedRange[V]:
         return DecodedRange(self._coding, stored)
-
-    def snapshot(self) -> DecodedSnapshot[V]:
-        """Return all entries of this moment, as a mapping that nothing changes any more.  Copies nothing."""
-        return DecodedSnapshot(self._coding, self._db.snapshot())
 
     def _keys(self, *, reverse: bool) -> Iterator[str]:
         return self.range()._keys(reverse=reverse)

@@ -10,6 +10,9 @@ Rules
   5. What cannot be serialized is refused where it is given, before it enters the cache.
   6. `sync()` writes the cache in one batch, all or nothing; past SYNC_BYTES in several.  An object that
      can no longer be serialized keeps no other from being written.
+  7. Snapshots, batches and transactions are of what is stored.  What a batch or a transaction has written,
+     and what a range deletion has deleted, leaves the cache: its object there is as old as one that was
+     replaced by an assignment, and the next `sync()` would bring it back.
 
 Thread safety: that of the database; with writeback, one thread at a time.
 """
@@ -25,11 +28,15 @@ from operator import itemgetter
 from typing import Any, NoReturn, TypeVar, cast
 
 from lsmdbm._base.chunk import MISSING, Missing
+from lsmdbm._base.intervals import holds
+from lsmdbm.batch import WriteBatch
 from lsmdbm.coercion import Data, key_bytes, value_bytes
 from lsmdbm.database import Database
 from lsmdbm.database import open as open_database
-from lsmdbm.decoded import Coding, DecodedMapping, DecodedRange, DecodedSnapshot
+from lsmdbm.decoded import Coding, DecodedRange
+from lsmdbm.decoded_handle import DecodedBatch, DecodedHandle, DecodedSnapshot, DecodedTransaction
 from lsmdbm.ranges import Range
+from lsmdbm.transaction import Transaction
 
 __all__ = ["Shelf", "ShelveError", "open", "open_shelf"]
 
@@ -60,7 +67,7 @@ class _Closed(MutableMapping[bytes, bytes]):
 _CLOSED = cast(Database, _Closed())
 
 
-class Shelf(DecodedMapping[V], shelve.Shelf[V]):  # type: ignore[misc]  # their overloads of get()
+class Shelf(DecodedHandle[V], shelve.Shelf[V]):  # type: ignore[misc]  # their overloads of get()
     """A `shelve.Shelf` over a database: a sorted mapping from str to objects, made by `open_shelf()`.
 
     Args:
@@ -161,6 +168,11 @@ class Shelf(DecodedMapping[V], shelve.Shelf[V]):  # type: ignore[misc]  # their 
             if self.writeback:
                 self.cache[key] = value  # rule 5: the pair before was taken
 
+    def _forget(self, is_gone: Callable[[bytes], bool]) -> None:
+        """Take objects out of the cache whose stored keys are gone, or have other values (rule 7)."""
+        for key in [key for key in self.cache if is_gone(self._coding.encode_key(key))]:
+            del self.cache[key]
+
     def clear(self) -> None:
         """Delete everything, at constant cost."""
         super().clear()
@@ -178,6 +190,27 @@ class Shelf(DecodedMapping[V], shelve.Shelf[V]):  # type: ignore[misc]  # their 
         the objects it hands out are copies of their own.
         """
         return super().snapshot()
+
+    def batch(self) -> DecodedBatch[V]:
+        """Return a batch: what is put into it in a `with` block is written when that ends, all or nothing.
+
+        With writeback, the shelf keeps none of the objects that it is given: they are stored as they are then.
+
+        Raises:
+            ReadOnlyError: the shelf is read only.
+        """
+        return _CachedBatch(self, self._db.batch()) if self.writeback else super().batch()
+
+    def transaction(self) -> DecodedTransaction[V]:
+        """Return a transaction: reads and writes that take place as if at one moment, or not at all.
+
+        It reads what is stored: with writeback, changes made in place are in it after a `sync()` only, and
+        the objects it hands out are copies of its own.  What it commits replaces objects of the shelf.
+
+        Raises:
+            ReadOnlyError: the shelf is read only.
+        """
+        return _CachedTransaction(self, self._db.transaction()) if self.writeback else super().transaction()
 
     # -- care ---------------------------------------------------------------------------------------
 
@@ -261,6 +294,11 @@ class _CachedRange(DecodedRange[V]):
     def _over(self, stored: Range) -> DecodedRange[V]:
         return _CachedRange(self._shelf, stored)
 
+    def delete(self) -> None:
+        """Delete all entries of this range, in the cache as well (rule 7)."""
+        super().delete()
+        self._shelf._forget(self._range._spans)
+
     def _find(self, key: str) -> V | Missing:
         return self._shelf._find(key) if self._range._spans(self._coding.encode_key(key)) else MISSING
 
@@ -280,6 +318,38 @@ class _CachedRange(DecodedRange[V]):
     def _item(self, key: str) -> tuple[str, V] | None:
         value = self._shelf._find(key)
         return None if value is MISSING else (key, value)
+
+
+class _CachedBatch(DecodedBatch[V]):
+    """A batch of a shelf with writeback (rule 7)."""
+
+    __slots__ = ("_shelf",)
+
+    def __init__(self, shelf: Shelf[V], batch: WriteBatch) -> None:
+        super().__init__(shelf._coding, batch)
+        self._shelf = shelf
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        changes, ranges = self._batch._changes, self._batch._ranges
+        super().__exit__(kind)
+        if kind is None:
+            self._shelf._forget(lambda name: name in changes or holds(ranges, name))
+
+
+class _CachedTransaction(DecodedTransaction[V]):
+    """A transaction of a shelf with writeback (rule 7)."""
+
+    __slots__ = ("_shelf",)
+
+    def __init__(self, shelf: Shelf[V], transaction: Transaction) -> None:
+        super().__init__(transaction, shelf._coding)
+        self._shelf = shelf
+
+    def commit(self) -> None:
+        """Commit, and forget what was written in the cache as well."""
+        changed = {*self._db._changed_keys()}
+        super().commit()
+        self._shelf._forget(changed.__contains__)
 
 
 def _serialization(

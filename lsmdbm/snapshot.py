@@ -10,13 +10,17 @@ Thread safety: a snapshot may be used from any thread.
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.errors import ReadOnlyError
 from lsmdbm._engine.moment import Moment
 from lsmdbm.ranges import Flows
 from lsmdbm.source import SortedSource
+
+if TYPE_CHECKING:
+    from lsmdbm.decoded_handle import DecodedSnapshot
+    from lsmdbm.text import Codec
 
 CLOSED = "The snapshot has already been closed"
 
@@ -68,6 +72,34 @@ class Snapshot(SortedSource):
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a snapshot of a database handle cannot be pickled")
+
+    @overload
+    def text(self, codec: None = None) -> DecodedSnapshot[bytes]: ...
+
+    @overload
+    def text(self, codec: str) -> DecodedSnapshot[str]: ...
+
+    @overload
+    def text(self, codec: Codec) -> DecodedSnapshot[Any]: ...
+
+    def text(self, codec: str | Codec | None = None) -> DecodedSnapshot[Any]:
+        """Return this snapshot with str keys and, if there is a codec, decoded values.
+
+        It is the same moment, which ends for both when either is closed.  `codec` and errors are those of
+        `Database.text()`.
+
+        >>> import lsmdbm
+        >>> with lsmdbm.open("names", "n") as db:
+        ...     db["ann"] = "Ann"
+        ...     with db.snapshot() as before:
+        ...         before.text("utf-8")["ann"]
+        'Ann'
+        """
+        from lsmdbm.decoded_handle import DecodedSnapshot  # most programs never need them
+        from lsmdbm.text import text_coding
+
+        self._check_open()
+        return DecodedSnapshot(text_coding(codec), self)
 
     # -- what ranges stand on -----------------------------------------------------------------------
 

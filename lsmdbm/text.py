@@ -14,7 +14,8 @@ import codecs
 from typing import Any, Protocol, TypeVar
 
 from lsmdbm.coercion import Data
-from lsmdbm.decoded import Coding, DecodedMapping
+from lsmdbm.decoded import Coding
+from lsmdbm.decoded_handle import DecodedHandle
 
 V = TypeVar("V")
 
@@ -31,7 +32,7 @@ class Codec(Protocol):
         ...
 
 
-class Text(DecodedMapping[V]):
+class Text(DecodedHandle[V]):
     """A database as a sorted mapping from str to decoded values.  Made by `Database.text()`.
 
     A `MutableMapping` with the costs and manners of the database it stands on: the same errors when that is
@@ -47,25 +48,6 @@ class Text(DecodedMapping[V]):
 
     def __repr__(self) -> str:
         return f"<lsmdbm.Text over {self._db!r}>"
-
-    def firstkey(self) -> str | None:
-        """Return the smallest key, None if there is none."""
-        return self._name(self._db.firstkey())
-
-    def lastkey(self) -> str | None:
-        """Return the largest key, None if there is none."""
-        return self._name(self._db.lastkey())
-
-    def nextkey(self, key: str) -> str | None:
-        """Return the smallest key above `key`, which need not exist; None if there is none."""
-        return self._name(self._db.nextkey(self._key(key)))
-
-    def prevkey(self, key: str) -> str | None:
-        """Return the largest key below `key`, which need not exist; None if there is none."""
-        return self._name(self._db.prevkey(self._key(key)))
-
-    def _name(self, key: bytes | None) -> str | None:
-        return None if key is None else self._coding.decode_key(key)
 
 
 def text_coding(codec: str | Codec | None) -> Coding[Any]:

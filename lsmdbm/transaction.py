@@ -15,19 +15,21 @@ Thread safety: a transaction is used by one thread at a time; any number of them
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
-from typing import Any, NoReturn, Protocol, TypeVar
+import operator
+from collections.abc import Iterable, MutableMapping
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, overload
 
 from lsmdbm._base.chunk import Chunks
-from lsmdbm._base.errors import ClosedError, ConflictError
-from lsmdbm._base.storage import Storage
+from lsmdbm._base.errors import ClosedError
 from lsmdbm._engine.draft import Draft, Mark
 from lsmdbm._engine.validation import Walk
-from lsmdbm.coercion import Data, key_bytes, lookup_bytes, pairs_of, value_bytes
+from lsmdbm.coercion import Data, key_bytes, lookup_bytes, number_of, pairs_of, value_bytes
 from lsmdbm.ranges import Flow, Flows, narrowed
 from lsmdbm.source import SortedSource
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from lsmdbm.decoded_handle import DecodedTransaction
+    from lsmdbm.text import Codec
 
 COMMITTED, ROLLED_BACK, FAILED = (
     "The transaction has already been committed",
@@ -35,10 +37,6 @@ COMMITTED, ROLLED_BACK, FAILED = (
     "The transaction is over: its commit has failed",
 )
 OVER = "The savepoint is over: it was released, or an earlier one was rolled back or released"
-
-ATTEMPTS = 20
-FIRST_WAIT, LONGEST_WAIT = 0.001, 0.1  # seconds between two attempts, at most
-RANDOM_BYTES = 4
 
 _NOTHING: Any = object()
 
@@ -94,7 +92,7 @@ class Transaction(SortedSource, MutableMapping[bytes, bytes]):
         self._savepoints: list[object] = []  # one token each, nested, the outermost first
 
     def __repr__(self) -> str:
-        return f"<lsmdbm.Transaction on {self._database!r}, {'over' if self._draft.is_closed else 'open'}>"
+        return f"<lsmdbm.Transaction on {self._database!r}, {'over' if self._is_over() else 'open'}>"
 
     # -- the end ------------------------------------------------------------------------------------
 
@@ -137,7 +135,7 @@ class Transaction(SortedSource, MutableMapping[bytes, bytes]):
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self.rollback()
-        elif not self._draft.is_closed:
+        elif not self._is_over():
             self.commit()
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
@@ -163,6 +161,33 @@ class Transaction(SortedSource, MutableMapping[bytes, bytes]):
         mark, token = self._draft.mark(), object()
         self._savepoints.append(token)
         return Savepoint(self, mark, token)
+
+    @overload
+    def text(self, codec: None = None) -> DecodedTransaction[bytes]: ...
+
+    @overload
+    def text(self, codec: str) -> DecodedTransaction[str]: ...
+
+    @overload
+    def text(self, codec: Codec) -> DecodedTransaction[Any]: ...
+
+    def text(self, codec: str | Codec | None = None) -> DecodedTransaction[Any]:
+        """Return this transaction with str keys and, if there is a codec, decoded values.
+
+        What is read and written through either counts for both, which end together.  `codec` and errors are
+        those of `Database.text()`.
+
+        >>> import lsmdbm
+        >>> with lsmdbm.open("names", "n") as db, db.transaction() as tx:
+        ...     tx.text("utf-8")["ann"] = "Ann"
+        ...     tx["ann"]
+        b'Ann'
+        """
+        from lsmdbm.decoded_handle import DecodedTransaction  # most programs never need them
+        from lsmdbm.text import text_coding
+
+        self._check_open()
+        return DecodedTransaction(self, text_coding(codec))
 
     # -- writing ------------------------------------------------------------------------------------
 
@@ -200,6 +225,32 @@ class Transaction(SortedSource, MutableMapping[bytes, bytes]):
             found = value_bytes(default)
             self._draft.put(key_bytes(key), found)
         return found
+
+    def increment(self, key: Data, delta: int = 1) -> int:
+        """Add to the number that is stored under `key`, 0 if there is none; return the sum.
+
+        What `Database.increment()` does, which is one atomic step and never in conflict; here the number is
+        read, and so the commit fails if somebody else has changed it.
+
+        Raises:
+            TypeError: `delta` is no integer.
+            ValueError: the value is no integer in decimal ASCII text.
+
+        >>> import lsmdbm
+        >>> with lsmdbm.open("seats", "n") as db:
+        ...     db["free"] = "2"
+        ...     with db.transaction() as tx:
+        ...         if tx.increment("free", -1) >= 0:
+        ...             tx["ann"] = "seated"
+        ...     [*db.items()]
+        [(b'ann', b'seated'), (b'free', b'1')]
+        """
+        self._check_open()
+        step = operator.index(delta)
+        name = key_bytes(key)
+        text = b"%d" % (number_of(self._draft.get(name)) + step)
+        self._draft.put(name, text)
+        return int(text)
 
     def update(self, other: Any = (), /, **more: Data) -> None:
         """Set many keys, from a mapping, an iterable of pairs, or keywords.
@@ -254,6 +305,16 @@ class Transaction(SortedSource, MutableMapping[bytes, bytes]):
     def _check_open(self) -> None:
         self._draft.check_open()
 
+    def _is_over(self) -> bool:
+        return self._draft.is_closed
+
+    def _writable(self) -> Transaction:
+        self._check_open()
+        return self
+
+    def _changed_keys(self) -> Iterable[bytes]:
+        return self._draft.changes().keys()
+
 
 class Savepoint:
     """A point of a transaction to which it can return.  Made by `savepoint()`.
@@ -291,7 +352,7 @@ class Savepoint:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._transaction._draft.is_closed or self._token not in self._transaction._savepoints:
+        if self._transaction._is_over() or self._token not in self._transaction._savepoints:
             return
         if kind is not None:
             self.rollback()
@@ -299,23 +360,3 @@ class Savepoint:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a savepoint of a transaction cannot be pickled")
-
-
-def retried(
-    storage: Storage, begin: Callable[[], Transaction], function: Callable[[Transaction], T], attempts: int
-) -> T:
-    """Do what `Database.run` does; the waits are randomised, so that two that met once do not meet again."""
-    if attempts < 1:
-        raise ValueError(f"attempts must be at least 1, not {attempts}")
-    wait = FIRST_WAIT
-    while True:
-        attempts -= 1
-        try:
-            with begin() as transaction:
-                return function(transaction)
-        except ConflictError:
-            if not attempts:
-                raise
-        drawn = int.from_bytes(storage.urandom(RANDOM_BYTES), "little") / (1 << 8 * RANDOM_BYTES)
-        storage.sleep(drawn * wait)
-        wait = min(2 * wait, LONGEST_WAIT)

@@ -14,10 +14,10 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     " install mapped wal plan leveled tiered fifo picker samples jobs delegate ingest background recovery"
     " tree reader syncer group writer durability store worker sharing recognition check removal destination"
     " backup repair building loading",
-    "lsmdbm.": "coercion ranges source snapshot transaction batch decoded text database tally shelve"
-    " registration migration maintenance bulk aio.lane aio.stream aio.reads aio.database aio"
-    " dbapi.errors dbapi.types dbapi.session dbapi.bounds dbapi.kv dbapi.statements dbapi.ddl dbapi.cursor"
-    " dbapi.connection dbapi",
+    "lsmdbm.": "coercion ranges source retries decoded decoded_handle text snapshot transaction batch"
+    " database tally shelve registration migration maintenance bulk aio.lane aio.stream aio.reads"
+    " aio.database aio dbapi.errors dbapi.types dbapi.session dbapi.bounds dbapi.kv dbapi.statements"
+    " dbapi.ddl dbapi.cursor dbapi.connection dbapi",
 }
 ORDER = [layer + name for layer, names in LAYERS.items() for name in names.split()]
 RANK = {name: rank for rank, name in enumerate([*ORDER, "lsmdbm"])}
