@@ -386,7 +386,7 @@ class DecodedMapping(KeysInOrder, Findable[V], MutableMapping[str, V]):
     def delete_range(
         self, start: str | None = None, stop: str | None = None, *, prefix: str | None = None
     ) -> None:
-        """Delete every key with `start <= key < stop` and, if given, that prefix; see `Database.delete_range()`.
+        """Delete every key with `start <= key < stop` and that prefix; see `Database.delete_range()`.
 
         Nothing is decoded: what no codec could read goes, too.
         """

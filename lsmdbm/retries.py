@@ -8,7 +8,7 @@ Thread safety: as its arguments.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
@@ -21,6 +21,21 @@ X = TypeVar("X")
 ATTEMPTS = 20
 FIRST_WAIT, LONGEST_WAIT = 0.001, 0.1  # seconds between two attempts, at most
 RANDOM_BYTES = 4
+
+
+def waits(storage: Storage, attempts: int) -> Iterator[float | None]:
+    """Yield how long to wait behind each attempt that was in conflict; None behind the last one (rule 1).
+
+    Raises:
+        ValueError: there would be no attempt.
+    """
+    if attempts < 1:
+        raise ValueError(f"attempts must be at least 1, not {attempts}")
+    longest = FIRST_WAIT
+    for _ in range(attempts - 1):
+        yield longest * int.from_bytes(storage.urandom(RANDOM_BYTES), "little") / (1 << 8 * RANDOM_BYTES)
+        longest = min(2 * longest, LONGEST_WAIT)
+    yield None
 
 
 def retried(
@@ -36,17 +51,13 @@ def retried(
         begin: returns a transaction, which is committed when its block is left.
         function: see `Database.run`, and so `attempts`.
     """
-    if attempts < 1:
-        raise ValueError(f"attempts must be at least 1, not {attempts}")
-    wait = FIRST_WAIT
+    pauses = waits(storage, attempts)
     while True:
-        attempts -= 1
+        pause = next(pauses)
         try:
             with begin() as transaction:
                 return function(transaction)
         except ConflictError:
-            if not attempts:
+            if pause is None:
                 raise
-        drawn = int.from_bytes(storage.urandom(RANDOM_BYTES), "little") / (1 << 8 * RANDOM_BYTES)
-        storage.sleep(drawn * wait)  # rule 1
-        wait = min(2 * wait, LONGEST_WAIT)
+        storage.sleep(pause)

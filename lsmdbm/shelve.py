@@ -194,7 +194,7 @@ class Shelf(DecodedHandle[V], shelve.Shelf[V]):  # type: ignore[misc]  # their o
     def batch(self) -> DecodedBatch[V]:
         """Return a batch: what is put into it in a `with` block is written when that ends, all or nothing.
 
-        With writeback, the shelf keeps none of the objects that it is given: they are stored as they are then.
+        With writeback, the shelf keeps none of the objects it is given: they are stored as they are then.
 
         Raises:
             ReadOnlyError: the shelf is read only.

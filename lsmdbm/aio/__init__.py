@@ -11,11 +11,15 @@ Names: `open`, `close` and `async with` as in asyncio libraries for databases an
 `update`, `items` and the like as in a mapping.  What a mapping has as an operator, which cannot be awaited,
 is called what a `WriteBatch` calls it, `put` and `delete`, or what it asks for: `contains`, `length`.
 
-General layout: `lane` has the threads, `stream` the iteration, `reads` what handle and snapshot share,
-`database` the rest.
+What it has not: ranges as mappings, since every method that reads takes bounds; `text()`; `keys()` as a list,
+`firstkey()`, `nextkey()` and the like, for which there are `first()` and `last()` with bounds; `ingest()`.
+
+General layout: `lane` has the threads, `stream` the iteration, `reads` what handle, snapshot and transaction
+share, `transaction` and `database` the rest.
 """
 
 from lsmdbm.aio.database import AsyncBatch, Database, Snapshot, open  # noqa: A004 - the name of the dbm modules
 from lsmdbm.aio.stream import Stream
+from lsmdbm.aio.transaction import Savepoint, Transaction
 
-__all__ = ["AsyncBatch", "Database", "Snapshot", "Stream", "open"]
+__all__ = ["AsyncBatch", "Database", "Savepoint", "Snapshot", "Stream", "Transaction", "open"]

@@ -14,21 +14,26 @@ Thread safety: used from one event loop at a time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from concurrent.futures import Future
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
+from weakref import WeakSet
 
 from lsmdbm import database as blocking
-from lsmdbm._base.errors import ClosedError, ReadOnlyError
+from lsmdbm._base.errors import ClosedError, ConflictError, ReadOnlyError
 from lsmdbm._base.storage import OsStorage, Storage
 from lsmdbm._engine.check import Report
 from lsmdbm._engine.stats import Stats
 from lsmdbm._engine.view import View
 from lsmdbm.aio.lane import Lane, WriteLane, outcome
 from lsmdbm.aio.reads import Opening, Reads, kept
+from lsmdbm.aio.transaction import Transaction
 from lsmdbm.batch import WriteBatch
 from lsmdbm.coercion import Data, key_bytes, pairs_of, value_bytes
+from lsmdbm.retries import ATTEMPTS, waits
 from lsmdbm.snapshot import Snapshot as BlockingSnapshot
+
+T = TypeVar("T")
 
 READERS = 4  # threads: so many reads wait for the disk at once
 
@@ -86,7 +91,7 @@ class Database(Reads):
     """
 
     __module__ = "lsmdbm.aio"
-    __slots__ = ("_care", "_closing", "_database", "_writes", "path")
+    __slots__ = ("_care", "_closing", "_database", "_transactions", "_writes", "path")
 
     def __init__(self, database: blocking.Database) -> None:
         super().__init__(database, Lane("lsmdbm-read", READERS))
@@ -95,6 +100,7 @@ class Database(Reads):
         self._writes = WriteLane("lsmdbm-write", lambda changes: _write(database, changes))
         self._care = Lane("lsmdbm-care", 1)
         self._closing: Future[None] | None = None
+        self._transactions: WeakSet[Transaction] = WeakSet()  # those that may have a thread
 
     def __repr__(self) -> str:
         return f"<lsmdbm.aio.Database of {self._database!r}>"
@@ -212,6 +218,16 @@ class Database(Reads):
         self._check_writable()
         return AsyncBatch(self, self._database.batch())
 
+    async def delete_range(
+        self, start: Data | None = None, stop: Data | None = None, *, prefix: Data | None = None
+    ) -> None:
+        """Delete every key with `start <= key < stop` and that prefix: in one atomic step, at constant cost.
+
+        See `lsmdbm.Database.delete_range()`.
+        """
+        self._check_writable()
+        await self._writes.call(self._range(start, stop, prefix).delete)
+
     async def clear(self) -> None:
         """Delete everything, at constant cost."""
         self._check_writable()
@@ -270,10 +286,65 @@ class Database(Reads):
     async def _snapshot(self) -> Snapshot:
         return Snapshot(self, await self._read(self._database.snapshot))
 
+    def transaction(self) -> Opening[Transaction]:
+        """Return a transaction: `async with db.transaction() as tx`, or `tx = await db.transaction()`.
+
+        The block commits when it is left.  Its moment is that of the await.  Other tasks read and write
+        meanwhile; if they change what it has read or written, its commit fails: `run()` tries again then.
+        See `lsmdbm.Database.transaction()`.
+
+        Raises:
+            ReadOnlyError: the handle is read only.
+        """
+        self._check_writable()
+        return Opening(self._begun)
+
+    async def _begun(self) -> Transaction:
+        transaction = Transaction(self, await self._read(self._database.transaction))
+        self._transactions.add(transaction)
+        return transaction
+
+    async def run(self, function: Callable[[Transaction], Awaitable[T]], *, attempts: int = ATTEMPTS) -> T:
+        """Await a function of a transaction and commit that; on a conflict, try again with a new one.
+
+        Args:
+            function: an async one; it may be called several times, so it should have no other effects.  An
+                exception rolls the transaction back and goes on to the caller.
+            attempts: how often it is called at most; at least 1.
+
+        Returns:
+            what the function has returned, in the attempt that was committed.
+
+        Raises:
+            ConflictError: the last attempt was in conflict, too.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async def take(tx):
+        ...         key, value = await tx.popitem()
+        ...         return value
+        ...
+        ...     async with open("tasks", "n") as db:
+        ...         await db.update({"1": "sweep", "2": "dust"})
+        ...         return await db.run(take), await db.length()
+        >>> asyncio.run(main())
+        (b'sweep', 1)
+        """
+        pauses = waits(self._database._lease.storage, attempts)
+        while True:
+            pause = next(pauses)
+            try:
+                async with self.transaction() as transaction:
+                    return await function(transaction)
+            except ConflictError:
+                if pause is None:
+                    raise
+            await asyncio.sleep(pause)
+
     # -- the end ------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Close the handle, its iterations and its snapshots.  Twice is fine.
+        """Close the handle, its iterations and its snapshots; roll its transactions back.  Twice is fine.
 
         Whatever was asked for before is done first.  If the wait is cancelled, closing goes on.
 
@@ -305,6 +376,8 @@ class Database(Reads):
         """Close, behind all writes; in their thread."""
         try:
             self._reads.end()
+            for transaction in list(self._transactions):
+                transaction._reads.end()
             self._database.close()
         finally:
             self._care.end()

@@ -1,4 +1,4 @@
-"""Reads: what the handle and the snapshots of `lsmdbm.aio` have in common.
+"""Reads: what the handle, the snapshots and the transactions of `lsmdbm.aio` have in common.
 
 Rules
   1. A value that is in memory already is returned at once; everything else is read in a thread.
@@ -29,15 +29,15 @@ T = TypeVar("T")
 MEMORY_READS = 100
 
 
-class _Closing(Protocol):
-    async def close(self) -> None: ...
+class _Ending(Protocol):
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None: ...
 
 
-C = TypeVar("C", bound=_Closing)
+C = TypeVar("C", bound=_Ending)
 
 
 class Opening(Awaitable[C], AbstractAsyncContextManager[C], Generic[C]):
-    """What is opened by `await`, or by `async with`, which closes it too.
+    """What is opened by `await`, or by `async with`, which ends it too.
 
     Args:
         make: opens it.
@@ -55,8 +55,8 @@ class Opening(Awaitable[C], AbstractAsyncContextManager[C], Generic[C]):
         self._made = await self._make()
         return self._made
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._made.close()
+    async def __aexit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        await self._made.__aexit__(kind, *rest)
 
 
 def kept(data: Data) -> Data:
@@ -121,7 +121,14 @@ class Reads:
     async def get_many(self, keys: Iterable[K]) -> dict[K, bytes]:
         """Return the values of many keys, all of one moment, in the order of the keys.
 
-        Keys that are not there are left out.  One hop for all of them.
+        Keys that are not there are left out.  One hop to a thread for all of them, for what is in memory too;
+        they are looked up in sorted order, which reads each block once.
+
+        Args:
+            keys: any iterable; it is read to its end in the loop, before anything is looked up.
+
+        Raises:
+            TypeError: one of them is neither str nor bytes-like.
         """
         self._open_view()
         named = {key: lookup_bytes(key) for key in keys}

@@ -133,6 +133,13 @@ def test_every_operation_does_what_its_namesake_does(path, tmp_path):
             assert await db.verify()
             assert await db.approximate_size() == (await db.stats()).file_bytes > 0
             await db.backup(tmp_path / "copy")
+            await db.delete_range("c", "e")
+            await db.delete_range("x", "d")
+            assert [b"e", b"x"] == [key async for key in db]
+            await db.delete_range(prefix="x")
+            async with db.transaction() as tx:
+                await tx.put("f", "6")
+            assert b"6" == await db.run(lambda tx: tx.get("f"))
             await db.clear()
             assert 0 == await db.length()
         async with aio.open(tmp_path / "copy") as db:
@@ -201,12 +208,14 @@ def test_after_close_everything_is_a_closed_error(path):
             db.stats(),
             db.update({}),
             db.pop(1),
+            db.delete_range("a"),
+            db.run(None),
         ]
         awaited += [items.__anext__(), begun.__anext__(), snapshot.get("a"), snapshot.length()]
         for each in awaited:
             with pytest.raises(lsmdbm.ClosedError):
                 await each
-        for call in (db.keys, db.batch, snapshot.items):
+        for call in (db.keys, db.batch, db.transaction, snapshot.items):
             with pytest.raises(lsmdbm.ClosedError):
                 call()
 
@@ -658,6 +667,283 @@ def test_a_snapshot_reads_its_moment(path):
             await snapshot.close()
             with pytest.raises(lsmdbm.ClosedError, match="snapshot"):
                 await snapshot.get("00003")
+
+    run(main)
+
+
+# -- transactions ------------------------------------------------------------------------------------
+
+
+def test_a_transaction_does_what_its_namesake_does(path):
+    async def pairs():
+        yield "d", bytearray(b"4")
+
+    async def main():
+        async with aio.open(path, "c") as db:
+            await db.update(ENTRIES[:9])
+            async with db.transaction() as tx:
+                await tx.put("a", "1")
+                await tx.put(b"b", memoryview(b"2"))
+                await tx.update({"c": "3"}, e="5")
+                await tx.update(pairs())
+                assert (b"1", None, 0) == (await tx.get("a"), await tx.get("z"), await tx.get("z", 0))
+                assert (True, False) == (await tx.contains("a"), await tx.contains("z"))
+                assert {"e": b"5", "00003": b"value 3"} == await tx.get_many(iter(["e", "z", "00003"]))
+                assert (14, 2) == (await tx.length(), await tx.length("b", "d"))
+                assert (ENTRIES[0], (b"d", b"4")) == (await tx.first(), await tx.last("b", "e"))
+                assert (b"1", b"6") == (await tx.setdefault("a", "9"), await tx.setdefault("f", "6"))
+                assert (b"6", None) == (await tx.pop("f"), await tx.pop("f", None))
+                assert ENTRIES[0] == await tx.popitem()
+                assert (7, 5) == (await tx.increment("n", 7), await tx.increment("n", -2))
+                await tx.delete("n")
+                await tx.delete_range("00001", "00008")
+                await tx.delete_range(prefix="c")
+                assert [b"00008", b"a", b"b", b"d", b"e"] == [key async for key in tx]
+                assert [b"e", b"d"] == [key async for key in tx.keys("c", reverse=True)]
+                assert [(b"a", b"1")] == [pair async for pair in tx.items(prefix="a")]
+                assert dict(ENTRIES[:9]) == await everything(db)
+                for failing, call in (
+                    (KeyError, tx.delete("n")),
+                    (KeyError, tx.pop("n")),
+                    (TypeError, tx.put("a", 1)),
+                    (TypeError, tx.update([("x", "1"), ("y", 2)])),
+                    (ValueError, tx.increment("a" * 70_000)),
+                ):
+                    with pytest.raises(failing):
+                        await call
+            assert {b"00008": b"value 8", b"a": b"1", b"b": b"2", b"d": b"4", b"e": b"5"} == await everything(
+                db
+            )
+            tx = await db.transaction()
+            await tx.clear()
+            await tx.rollback()
+            await tx.rollback()
+            assert 5 == await db.length()
+            for call in (tx.get("a"), tx.put("a", "1"), tx.commit(), tx.clear(), tx.__aenter__()):
+                with pytest.raises(lsmdbm.ClosedError, match="rolled back"):
+                    await call
+            with pytest.raises(TypeError, match="cannot be pickled"):
+                pickle.dumps(tx)
+            assert "lsmdbm.aio.Transaction of" in repr(tx)
+        async with aio.open(path) as db:
+            with pytest.raises(lsmdbm.ReadOnlyError):
+                db.transaction()
+            for call in (db.run(None), db.delete_range("a")):
+                with pytest.raises(lsmdbm.ReadOnlyError):
+                    await call
+
+    run(main)
+
+
+def test_a_block_that_fails_or_is_cancelled_rolls_back(path):
+    async def begin(db, entered):
+        async with db.transaction() as tx:
+            await tx.put("a", "1")
+            entered.set()
+            await asyncio.Event().wait()
+
+    async def main():
+        async with aio.open(path, "c") as db:
+            with pytest.raises(KeyError, match="of the caller"):
+                async with db.transaction() as tx:
+                    await tx.put("a", "1")
+                    raise KeyError("of the caller")
+            entered = asyncio.Event()
+            task = asyncio.ensure_future(begin(db, entered))
+            await entered.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert (0, 0) == (await db.length(), (await db.stats()).snapshots)
+
+    run(main)
+
+
+def test_savepoints_take_back_what_came_after_them(path):
+    async def main():
+        async with aio.open(path, "c") as db, db.transaction() as tx:
+            await tx.put("a", "1")
+            with pytest.raises(ZeroDivisionError):
+                async with tx.savepoint():
+                    await tx.put("a", "2")
+                    raise ZeroDivisionError
+            async with tx.savepoint() as point:
+                await tx.put("b", "1")
+                await point.rollback()
+                await tx.put("c", "1")
+                await point.release()
+                with pytest.raises(lsmdbm.ClosedError, match="savepoint is over"):
+                    await point.rollback()
+            with pytest.raises(RuntimeError, match="async with"):
+                await tx.savepoint().rollback()
+            assert {b"a": b"1", b"c": b"1"} == await everything(tx)
+
+    run(main)
+
+
+def test_what_another_task_changes_is_a_conflict_and_run_tries_again(path):
+    async def main():
+        async with aio.open(path, "c") as db:
+            async with db.transaction() as tx:
+                seen = await tx.get("a")
+                await db.put("a", "1")
+                await tx.put("b", repr(seen))
+                with pytest.raises(lsmdbm.ConflictError, match="b'a'"):
+                    await tx.commit()
+            assert {b"a": b"1"} == await everything(db)
+            async with db.transaction() as tx:  # what was fetched by an iteration counts
+                assert [b"a"] == [key async for key in tx]
+                await tx.put("b", "1")
+                await db.put("c", "1")
+                with pytest.raises(lsmdbm.ConflictError, match="b'c'"):
+                    await tx.commit()
+            tries = []
+
+            async def function(tx):
+                tries.append(await tx.get("a"))
+                if len(tries) < 3:
+                    await db.put("a", str(len(tries)) * 2)
+                await tx.put("b", tries[-1])
+                return len(tries)
+
+            assert 3 == await db.run(function)
+            assert (b"22", [b"1", b"11", b"22"]) == (await db.get("b"), tries)
+            tries.clear()
+            with pytest.raises(lsmdbm.ConflictError):
+                await db.run(function, attempts=2)
+            with pytest.raises(ValueError, match="at least 1"):
+                await db.run(function, attempts=0)
+
+    run(main)
+
+
+def test_many_tasks_count_without_losing_any(path):
+    async def count(tx):
+        number = int(await tx.get("sum", b"0"))
+        await asyncio.sleep(0)
+        await tx.put("sum", str(number + 1))
+
+    async def main():
+        async with aio.open(path, "c") as db:
+            await asyncio.gather(*(db.run(count, attempts=1000) for _ in range(12)))
+            assert b"12" == await db.get("sum")
+
+    run(main)
+
+
+def test_tasks_may_share_a_transaction(path, seed):
+    """Whatever they ask for at once is done in that order, in one thread."""
+    rng = random.Random(f"{seed} shared transaction")
+
+    async def main():
+        async with aio.open(path, "c") as db, db.transaction() as tx:
+            for _ in range(10):
+                model, calls = {}, []
+                for number in range(60):
+                    key, value = b"%d" % rng.randrange(5), b"%d" % number
+                    if rng.random() < 0.6:
+                        model[key] = value
+                        calls.append((None, tx.put(key, value)))
+                    elif rng.random() < 0.5:
+                        calls.append((model.pop(key, None), tx.pop(key, None)))
+                    else:
+                        calls.append((model.get(key), tx.get(key)))
+                answers = await asyncio.gather(*(call for _, call in calls))
+                assert [answer for answer, _ in calls] == answers
+                assert model == await everything(tx)
+                await tx.clear()
+
+    run(main)
+
+
+def test_a_slow_transaction_keeps_no_task_waiting(disk):
+    async def main():
+        async with opened(disk) as db:
+            await fill(db)
+            await db.close()
+        async with opened(disk) as db:
+            await db.put("new", "1")
+            async with db.transaction() as tx:
+                with disk.held("pread") as (come, go):
+                    slow = asyncio.ensure_future(tx.get("00007"))
+                    await come.wait()
+                    await progress()
+                    assert b"1" == await db.get("new")
+                    async with db.transaction() as other:
+                        assert b"1" == await other.get("new")
+                        await other.put("newer", "2")
+                    assert not slow.done()
+                    go.set()
+                    assert b"value 7" == await slow
+                await tx.put("newest", "3")
+                with disk.held("pwrite") as (come, go):
+                    slow = asyncio.ensure_future(tx.commit())
+                    await come.wait()
+                    assert b"1" == await db.get("new")
+                    with pytest.raises(lsmdbm.ClosedError):
+                        await tx.get("new")
+                    go.set()
+                    await slow
+            assert b"3" == await db.get("newest")
+        assert [] == disk.in_loop
+
+    run(main)
+
+
+def test_a_commit_that_is_cancelled_goes_on_to_its_end(disk):
+    async def main():
+        async with opened(disk) as db:
+            tx = await db.transaction()
+            await tx.update(a="1", b="2")
+            with disk.held("pwrite") as (come, go):
+                task = asyncio.ensure_future(tx.commit())
+                await come.wait()
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                go.set()
+            await tx.rollback()
+            await db.setdefault("z", "behind it")
+            assert [b"a", b"b", b"z"] == [key async for key in db]
+
+    run(main)
+
+
+def test_closing_lets_a_commit_end_and_rolls_back_what_is_open(disk):
+    async def main():
+        db = await opened(disk)
+        tx, other = await db.transaction(), await db.transaction()
+        await tx.put("a", "1")
+        await other.put("b", "1")
+        with disk.held("pwrite") as (come, go):
+            committing = asyncio.ensure_future(tx.commit())
+            await come.wait()
+            closing = asyncio.ensure_future(db.close())
+            await progress()
+            assert not closing.done()
+            go.set()
+            await asyncio.gather(committing, closing)
+        for call in (other.get("b"), other.commit(), other.put("b", "1"), tx.get("a")):
+            with pytest.raises(lsmdbm.ClosedError):
+                await call
+        await other.rollback()
+        async with opened(disk) as db:
+            assert {b"a": b"1"} == await everything(db)
+
+    run(main)
+
+
+def test_a_forgotten_transaction_is_rolled_back_and_leaves_no_thread(path):
+    async def main():
+        async with aio.open(path, "c") as db:
+            tx = await db.transaction()
+            await tx.put("a", "1")
+            del tx
+            gc.collect()
+            for thread in threading.enumerate():
+                if thread.name.startswith("lsmdbm-transaction"):
+                    thread.join(PATIENCE)
+            assert (0, 0) == (await db.length(), (await db.stats()).snapshots)
 
     run(main)
 

@@ -89,3 +89,54 @@ def test_a_step_after_a_deletion_begins_at_zero(db, seed):
             model[key] = model.get(key, 0) + delta
             assert model[key] == db.increment(key, delta)
     assert {key: b"%d" % number for key, number in model.items()} == db
+
+
+# -- in a transaction -------------------------------------------------------------------------------
+
+
+def test_a_transaction_counts_over_its_own_writes_and_shows_it_when_it_commits(db):
+    db["key"] = "40"
+    with db.transaction() as tx:
+        assert [41, 42, 1, -4] == [
+            tx.increment("key"),
+            tx.increment(b"key"),
+            tx.increment("new"),
+            tx.increment("new", -5),
+        ]
+        point = tx.savepoint()
+        assert 52 == tx.increment("key", 10)
+        point.rollback()
+        del tx["new"]
+        assert 7 == tx.increment("new", 7)
+        assert {b"key": b"40"} == db
+    assert {b"key": b"42", b"new": b"7"} == db
+
+
+@pytest.mark.parametrize("value", ["", "+1", "1.0", "one", b"\xff"])
+def test_in_a_transaction_what_is_no_number_is_refused_and_stays(db, value):
+    db["key"] = value
+    before = dict(db)
+    with db.transaction() as tx:
+        with pytest.raises(ValueError, match="^the value is no decimal integer: b'"):
+            tx.increment("key")
+        with pytest.raises(TypeError):
+            tx.increment("key", 1.0)
+        with pytest.raises(ValueError, match="the limit is"):
+            tx.increment(b"k" * (MAX_KEY_BYTES + 1))
+        assert before == tx
+    assert before == db
+
+
+def test_a_number_that_a_transaction_has_counted_must_not_have_been_changed(db):
+    for change, is_conflict in ((lambda: db.increment("key"), True), (lambda: db.increment("other"), False)):
+        tx = db.transaction()
+        tx.increment("key")
+        change()
+        if is_conflict:
+            with pytest.raises(lsmdbm.ConflictError, match="b'key'"):
+                tx.commit()
+            with pytest.raises(lsmdbm.ClosedError):
+                tx.increment(1)
+        else:
+            tx.commit()
+    assert {b"key": b"2", b"other": b"1"} == db
