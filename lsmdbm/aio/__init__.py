@@ -15,10 +15,12 @@ What it has not: ranges as mappings, since every method that reads takes bounds;
 `firstkey()`, `nextkey()` and the like, for which there are `first()` and `last()` with bounds; `ingest()`.
 
 General layout: `lane` has the threads, `stream` the iteration, `reads` what handle, snapshot and transaction
-share, `transaction` and `database` the rest.
+share; these three, and `batch`, have a module each.
 """
 
-from lsmdbm.aio.database import AsyncBatch, Database, Snapshot, open  # noqa: A004 - the name of the dbm modules
+from lsmdbm.aio.batch import AsyncBatch
+from lsmdbm.aio.database import Database, open  # noqa: A004 - the name of the dbm modules
+from lsmdbm.aio.snapshot import Snapshot
 from lsmdbm.aio.stream import Stream
 from lsmdbm.aio.transaction import Savepoint, Transaction
 

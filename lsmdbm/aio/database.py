@@ -25,13 +25,13 @@ from lsmdbm._base.storage import OsStorage, Storage
 from lsmdbm._engine.check import Report
 from lsmdbm._engine.stats import Stats
 from lsmdbm._engine.view import View
+from lsmdbm.aio.batch import AsyncBatch
 from lsmdbm.aio.lane import Lane, WriteLane, outcome
 from lsmdbm.aio.reads import Opening, Reads, kept
+from lsmdbm.aio.snapshot import Snapshot
 from lsmdbm.aio.transaction import Transaction
-from lsmdbm.batch import WriteBatch
 from lsmdbm.coercion import Data, key_bytes, pairs_of, value_bytes
 from lsmdbm.retries import ATTEMPTS, waits
-from lsmdbm.snapshot import Snapshot as BlockingSnapshot
 
 T = TypeVar("T")
 
@@ -391,63 +391,6 @@ class Database(Reads):
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a database handle cannot be pickled: pass its path, and open it there")
-
-
-class AsyncBatch:
-    """A WriteBatch that is written in a thread when its `async with` block is left.  Made by `batch()`."""
-
-    __module__ = "lsmdbm.aio"
-    __slots__ = ("_batch", "_database")
-
-    def __init__(self, database: Database, batch: WriteBatch) -> None:
-        self._database = database
-        self._batch = batch
-
-    async def __aenter__(self) -> WriteBatch:
-        return self._batch.__enter__()
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self._batch.__exit__(kind)
-            return
-        self._database._check_writable()
-        await self._database._writes.call(lambda: self._batch.__exit__(None))
-
-
-class Snapshot(Reads):
-    """All entries of one moment, for tasks of an event loop.  Made by `snapshot()` of a Database.
-
-    It reads what a Database reads, and ends with its own `close()` or with that of its handle.
-    """
-
-    __module__ = "lsmdbm.aio"
-    __slots__ = ("_database", "_snapshot")
-
-    def __init__(self, database: Database, snapshot: BlockingSnapshot) -> None:
-        super().__init__(snapshot, database._reads)
-        self._database = database
-        self._snapshot = snapshot
-
-    def __repr__(self) -> str:
-        return f"<lsmdbm.aio.Snapshot of {self._snapshot!r}>"
-
-    def _open_view(self) -> View:
-        self._snapshot._check_open()
-        self._database._open_view()
-        return self._snapshot._moment.view
-
-    async def close(self) -> None:
-        """Let go of the moment.  Twice is fine."""
-        if self._database._closing is not None:
-            await self._database.close()  # with it, its snapshots end
-        else:
-            await outcome(self._reads.submit(self._snapshot.close))
-
-    async def __aenter__(self) -> Snapshot:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
 
 class _Batch:

@@ -16,8 +16,8 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     " backup repair building loading",
     "lsmdbm.": "coercion ranges source retries decoded decoded_handle text snapshot transaction batch"
     " database tally shelve registration migration maintenance bulk aio.lane aio.stream aio.reads"
-    " aio.transaction aio.database aio dbapi.errors dbapi.types dbapi.session dbapi.bounds dbapi.kv"
-    " dbapi.statements dbapi.ddl dbapi.cursor dbapi.connection dbapi",
+    " aio.snapshot aio.batch aio.transaction aio.database aio dbapi.errors dbapi.types dbapi.session"
+    " dbapi.bounds dbapi.kv dbapi.statements dbapi.ddl dbapi.cursor dbapi.connection dbapi",
 }
 ORDER = [layer + name for layer, names in LAYERS.items() for name in names.split()]
 RANK = {name: rank for rank, name in enumerate([*ORDER, "lsmdbm"])}

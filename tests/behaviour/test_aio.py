@@ -718,6 +718,10 @@ def test_a_transaction_does_what_its_namesake_does(path):
             await tx.clear()
             await tx.rollback()
             await tx.rollback()
+            for thread in threading.enumerate():
+                if thread.name.startswith("lsmdbm-transaction"):
+                    thread.join(PATIENCE / 2)  # over with the transaction, not with the reference to it
+                    assert not thread.is_alive()
             assert 5 == await db.length()
             for call in (tx.get("a"), tx.put("a", "1"), tx.commit(), tx.clear(), tx.__aenter__()):
                 with pytest.raises(lsmdbm.ClosedError, match="rolled back"):
@@ -867,7 +871,9 @@ def test_a_slow_transaction_keeps_no_task_waiting(disk):
                 with disk.held("pread") as (come, go):
                     slow = asyncio.ensure_future(tx.get("00007"))
                     await come.wait()
+                    behind = asyncio.ensure_future(tx.put("behind", "4"))  # of the same transaction: it waits
                     await progress()
+                    assert not behind.done()
                     assert b"1" == await db.get("new")
                     async with db.transaction() as other:
                         assert b"1" == await other.get("new")
@@ -875,6 +881,7 @@ def test_a_slow_transaction_keeps_no_task_waiting(disk):
                     assert not slow.done()
                     go.set()
                     assert b"value 7" == await slow
+                    await behind
                 await tx.put("newest", "3")
                 with disk.held("pwrite") as (come, go):
                     slow = asyncio.ensure_future(tx.commit())

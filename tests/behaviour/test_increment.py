@@ -140,3 +140,12 @@ def test_a_number_that_a_transaction_has_counted_must_not_have_been_changed(db):
         else:
             tx.commit()
     assert {b"key": b"2", b"other": b"1"} == db
+
+
+def test_a_number_that_was_read_stays_read_when_the_sum_is_taken_back(db):
+    with pytest.raises(lsmdbm.ConflictError, match="b'key'"), db.transaction() as tx:
+        point = tx.savepoint()
+        tx["other"] = str(tx.increment("key"))
+        point.rollback()
+        tx["other"] = "1"
+        db.increment("key")
