@@ -9,6 +9,8 @@ Rules
   2. Ranges are half open, sorted, and do not touch: those that do become one.
   3. A walk over LONG_WALK tombstones or more is remembered, and a shorter one if it goes on from a dead
      range; of the ranges, the MAX_RANGES longest.  The list stays short; who meets nothing dead pays nothing.
+  4. An exception from outside may come between any two steps: what is held changes in one of them, and
+     `low` and `high` enclose too much meanwhile.
 
 Thread safety: under the lock of its owner.
 """
@@ -17,41 +19,57 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 
 from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.intervals import ABOVE_ALL
 from lsmdbm._engine.view import View
 
+Held = tuple[tuple[bytes, ...], tuple[bytes, ...], tuple[int, ...]]  # lows, highs, tombstones met in each
+
 LONG_WALK = 32  # tombstones: to walk over fewer costs less than to remember them
 MAX_RANGES = 64
+
+_walk = itemgetter(2)
 
 
 class DeadRanges:
     """What is known to be dead.  `low` and `high` enclose all of it: a key outside needs no `revive`."""
 
-    __slots__ = ("_highs", "_lows", "_walks", "high", "low")
+    __slots__ = ("_held", "high", "low")
 
     def __init__(self) -> None:
-        self._lows: list[bytes] = []
-        self._highs: list[bytes] = []
-        self._walks: list[int] = []  # tombstones that were met in it
-        self._enclose()
+        self._held: Held = ((), (), ())
+        self.low, self.high = ABOVE_ALL, b""
 
     def __len__(self) -> int:
         return len(self._lows)
 
-    def _enclose(self) -> None:
-        self.low, self.high = (self._lows[0], self._highs[-1]) if self._lows else (ABOVE_ALL, b"")
+    @property
+    def _lows(self) -> tuple[bytes, ...]:
+        return self._held[0]
+
+    @property
+    def _highs(self) -> tuple[bytes, ...]:
+        return self._held[1]
+
+    @property
+    def _walks(self) -> tuple[int, ...]:
+        return self._held[2]
 
     def _replace(self, first: int, stop: int, ranges: list[tuple[bytes, bytes, int]]) -> None:
-        self._lows[first:stop] = [low for low, _, _ in ranges]
-        self._highs[first:stop] = [high for _, high, _ in ranges]
-        self._walks[first:stop] = [walk for _, _, walk in ranges]
-        if len(self._lows) > MAX_RANGES:  # rule 3
-            shortest = self._walks.index(min(self._walks))
-            for each in (self._lows, self._highs, self._walks):
-                del each[shortest]
-        self._enclose()
+        held = [*zip(*self._held, strict=True)]
+        held[first:stop] = ranges
+        if len(held) > MAX_RANGES:  # rule 3
+            held.remove(min(held, key=_walk))
+        self.low, self.high = b"", ABOVE_ALL  # rule 4
+        if held:
+            lows, highs, walks = zip(*held, strict=True)
+            self._held = lows, highs, walks
+            self.low, self.high = lows[0], highs[-1]
+        else:
+            self._held = ((), (), ())
+            self.low, self.high = ABOVE_ALL, b""
 
     def revive(self, key: bytes) -> None:
         """Say that a key will be written."""
@@ -66,7 +84,7 @@ class DeadRanges:
 
     def revive_all(self, keys: Iterable[bytes]) -> None:
         """Say that these keys will be written."""
-        if self._lows:
+        if self._held[0]:
             for key in keys:
                 if self.low <= key < self.high:
                     self.revive(key)

@@ -141,8 +141,8 @@ class Draft(Moment):
     def go_back(self, mark: Mark) -> None:
         """Forget what was written since a mark.  O(1)."""
         self.check_open()
+        self._dead = DeadRanges()  # some may be alive again; forgotten first, if an exception comes between
         self.view = self.view.with_active(self._blank(), mark)
-        self._dead = DeadRanges()  # some may be alive again
 
     def close(self, *why: str) -> None:
         """Let go of everything: see Moment."""

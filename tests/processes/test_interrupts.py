@@ -10,11 +10,13 @@ import os
 import random
 import shutil
 import threading
+from contextlib import suppress
 
 import pytest
 
 import lsmdbm
 from lsmdbm._engine import wal
+from lsmdbm._engine.dead import DeadRanges
 from lsmdbm._engine.store import Store
 from lsmdbm._engine.writer import Writer
 from lsmdbm.bulk import TableWriter
@@ -65,6 +67,40 @@ def read_twice(db):
         return len(snapshot), [*snapshot.items()], snapshot.get("0007")
 
 
+def commit_together(db):
+    with db.transaction() as tx:
+        tx["0001"], tx["x"] = tx["0007"], "2"
+        del tx["0005"]
+
+
+def commit_a_deleted_range(db):
+    with db.transaction() as tx:
+        tx.delete_range("0002", "0006")
+        tx["0003"] = "again"
+
+
+def commit_what_was_not_taken_back(db):
+    with db.transaction() as tx:
+        tx["0001"] = "1"
+        with suppress(ZeroDivisionError), tx.savepoint():
+            tx["0001"] = tx["0002"] = "2"
+            tx.popitem()
+            raise ZeroDivisionError
+        point = tx.savepoint()
+        tx.clear()
+        point.rollback()
+
+
+def count_in_a_transaction(db):
+    return db.run(lambda tx: tx.increment("new", 5))
+
+
+def write_texts_together(db):
+    with db.text("utf-8").batch() as batch:
+        batch["0001"], batch["x"] = "1", "2"
+        batch.delete_range("0002", "0006")
+
+
 class Operation:
     """A call, and what it may leave besides the content before it."""
 
@@ -92,6 +128,16 @@ OPERATIONS = {
     "batch with a range": Operation(
         delete_and_write_together, changed({b"0002": None, b"0003": b"again", b"0004": None, b"0005": None})
     ),
+    "batch of text": Operation(
+        write_texts_together,
+        changed({b"0001": b"1", b"x": b"2", **{b"%04d" % number: None for number in range(2, 6)}}),
+    ),
+    "transaction": Operation(commit_together, changed({b"0001": OLD[b"0007"], b"x": b"2", b"0005": None})),
+    "transaction with a range": Operation(
+        commit_a_deleted_range, changed({b"0002": None, b"0003": b"again", b"0004": None, b"0005": None})
+    ),
+    "transaction with savepoints": Operation(commit_what_was_not_taken_back, changed({b"0001": b"1"})),
+    "transaction of run": Operation(count_in_a_transaction, changed({b"new": b"5"})),
     "clear": Operation(lambda db: db.clear(), lambda old: {}),
     "ingest": Operation(lambda db: db.ingest([built_beside(db.path)]), changed(BUILT)),
     "flush": Operation(lambda db: db.flush()),
@@ -258,6 +304,111 @@ def test_a_lock_that_stays_taken_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(Store, "flush", flush)
     with pytest.raises(AssertionError, match="held|store"):
         interrupt_all_over(tmp_path, OPERATIONS["flush"].call, [OLD])
+
+
+# -- transactions, and walks over what was deleted --------------------------------------------------
+
+
+def begun(db):
+    """A transaction with a savepoint, behind which so many entries went that it remembers where they were."""
+    tx = db.transaction()
+    tx.update((b"-%03d" % number, b"before") for number in range(40))
+    kept = dict(tx)
+    point = tx.savepoint()
+    while tx.firstkey() != b"0003":
+        tx.popitem()
+    tx["0004"] = "after"
+    return tx, point, kept
+
+
+@pytest.fixture
+def crowded(path):
+    """A database of 60 entries, of which 45 at the front were deleted, and one who looked knows that."""
+    with lsmdbm.open(path, "c", memtable_bytes=1 << 20) as db:
+        db.update((b"%04d" % number, b"v") for number in range(60))
+        for number in range(45):
+            del db[b"%04d" % number]
+        db["9999"] = "last"
+        assert b"0045" == db.firstkey()
+        yield db
+
+
+def every(budget, seed):
+    """How far apart the opcodes are at which one of these is interrupted, and where that begins."""
+    stride = {"small": 41, "default": 7}.get(budget, 1)
+    return itertools.count(seed % stride, stride)
+
+
+def test_a_rollback_to_a_savepoint_interrupted_at_any_opcode_can_be_made_again(path, budget, seed):
+    """It let the old changes in before it forgot where nothing had been: the front was missing."""
+    with lsmdbm.open(path, "c", **OPTIONS) as db:
+        db.update(OLD)
+        for number in every(budget, seed):
+            tx, point, kept = begun(db)
+            changed = dict(tx)
+            interruption = at_opcode(number, point.rollback)
+            where = f"opcode {number}, {interruption.where}"
+            assert dict(tx) in (changed, kept), where
+            assert min(tx) == tx.firstkey() == tx.first()[0], where
+            point.rollback()
+            assert (kept, min(kept)) == (dict(tx), tx.firstkey()), where
+            tx["y"] = "behind it"
+            tx.commit()
+            assert {**kept, b"y": b"behind it"} == dict(db), where
+            db.clear()
+            db.update(OLD)
+            if interruption.where is None:
+                break
+
+
+WALKS = {
+    "first": lambda each: each.first(),
+    "last": lambda each: each.range(stop="0100").last(),
+    "in the middle": lambda each: each.range("0001", "0044").first(),
+    "walk": lambda each: next(iter(each.range("0001")), None),
+    "put": lambda each: each.__setitem__("0020", "again"),
+    "popitem": lambda each: each.popitem(),
+}
+
+
+@pytest.mark.parametrize("walk", WALKS)
+@pytest.mark.parametrize("kind", ["database", "snapshot", "transaction"])
+def test_a_walk_over_deletions_interrupted_at_any_opcode_hides_nothing(crowded, kind, walk, budget, seed):
+    """What is known to hold no entry was in three lists, of which one could be changed and others not."""
+    if kind == "snapshot" and walk in ("put", "popitem"):
+        return
+    entries = {b"%04d" % number: b"v" for number in range(45, 60)} | {b"9999": b"last"}
+    for number in every(budget, seed):
+        each = crowded if kind == "database" else getattr(crowded, kind)()
+        if kind == "database":
+            each._store._dead = DeadRanges()
+        each.range("0010", "0030").first()  # which is remembered, and to be joined to others
+        interruption = at_opcode(number, lambda each=each: WALKS[walk](each))
+        where = f"opcode {number}, {interruption.where}"
+        interruption.result = None
+        allowed = [entries]
+        if walk == "put":
+            allowed.append({**entries, b"0020": b"again"})
+        if walk == "popitem":
+            allowed.append({key: value for key, value in entries.items() if key != b"0045"})
+        for _ in range(2):
+            found = dict(each)  # first: what an interrupted write has logged shows with a read in order
+            assert found in allowed, where
+            assert found == {key: each[key] for key in (b"0020", *entries) if key in each}, where
+            assert (min(found), max(found)) == (each.firstkey(), each.lastkey()), where
+            assert ([*found.items()][0], [*found.items()][-1]) == (each.first(), each.last()), where
+            if kind != "snapshot":
+                each["0005"] = each["0031"] = "new"
+                assert b"0005" == each.firstkey(), where
+                assert (b"0031", b"new") == each.range("0021", "0040").first(), where
+                del each["0005"], each["0031"]
+        if kind == "database":
+            crowded.update(entries)
+            crowded.pop("0020", None)
+        else:
+            del each
+        if interruption.where is None:
+            break
 
 
 # -- opening and closing ----------------------------------------------------------------------------

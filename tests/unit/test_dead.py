@@ -3,6 +3,7 @@ import random
 import pytest
 
 from lsmdbm._engine.dead import ABOVE_ALL, LONG_WALK, MAX_RANGES, DeadRanges, watched
+from support.opcodes import at_opcode
 from support.stage import Stage, memtable
 
 
@@ -262,3 +263,33 @@ def test_guard_finds_what_is_not_kept_up(seed, monkeypatch, fault):
 
     with pytest.raises(AssertionError):
         run(seed)
+
+
+# interrupted
+
+
+CHANGES = {
+    "add a first one": lambda dead: dead.add(b"x", b"y", LONG_WALK),
+    "add beside": lambda dead: dead.add(b"f", b"h", LONG_WALK),
+    "add over all": lambda dead: dead.add(b"a", b"z", LONG_WALK),
+    "revive at an edge": lambda dead: dead.revive(b"d"),
+    "revive inside": lambda dead: dead.revive(b"e"),
+    "revive all there is": lambda dead: dead.revive(b"m"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_that_is_interrupted_at_any_opcode_was_made_or_not(change):
+    """Three lists were changed one after the other: interrupted, every later walk was an IndexError."""
+    before, after = dead_at((b"d", b"f"), (b"m", b"m\0")), dead_at((b"d", b"f"), (b"m", b"m\0"))
+    CHANGES[change](after)
+    for number in range(1000):
+        dead = dead_at((b"d", b"f"), (b"m", b"m\0"))
+        interruption = at_opcode(number, lambda dead=dead: CHANGES[change](dead))
+        assert known(dead) in (known(before), known(after)), interruption.where
+        assert all(dead.low <= low and high <= dead.high for low, high in known(dead)), interruption.where
+        CHANGES[change](dead)
+        assert known(dead) == known(after), interruption.where
+        if interruption.where is None:
+            assert (dead.low, dead.high) == (known(dead)[0][0], known(dead)[-1][1])
+            break
