@@ -192,7 +192,8 @@ def conflict(footprint: Footprint, then: View, now: View) -> bytes | None:
     """
     newer = _newer(then, now)
     if newer is None:
-        return _differing(footprint.keys, then, now) or _first_difference_within(footprint, then, now)
+        found = _differing(footprint.keys, then, now)  # not by its truth: b"" is a key
+        return _first_difference_within(footprint, then, now) if found is None else found
     for memtable in newer:
         written = memtable.entries
         found = _differing((key for key in footprint.keys if key in written), then, now)

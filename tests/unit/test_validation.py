@@ -278,6 +278,8 @@ CASES = [  # what is changed, of what, and the key that a conflict names
     ({b"5": None, b"4": None}, part(b"3", b"9"), b"4"),
     ({b"9": b"new"}, part(b"8", None), b"9"),
     ({b"": b"new"}, part(None, b"1"), b""),
+    ({b"": b"new"}, keys(b""), b""),
+    ({b"": b"new"}, Footprint({b""}, [Interval(b"5", None, False)]), b""),
     ({b"3": b"new"}, Footprint({b"1"}, [Interval(b"5", None, False), Interval(None, b"4", True)]), None),
     ({b"3": b"new"}, Footprint(set(), []), None),
 ]
