@@ -2,6 +2,7 @@
 
 The disk is in memory, and the process may be killed and the power cut between any two steps.  Sizes are
 tiny, so that every few puts seal, flush or compact something.
+Transactions have a machine of their own: test_stateful_transactions.py.
 """
 
 import itertools
@@ -18,7 +19,7 @@ from lsmdbm._engine import mapped
 from lsmdbm.database import open_on
 from support.crash_storage import MODES, CrashStorage
 from support.hands import hired
-from support.model import Model
+from support.model import Model, sum_of
 
 PATH = "/db"
 
@@ -27,7 +28,9 @@ few_keys = st.sampled_from(
 )
 many_keys = st.integers(0, 49).map(lambda number: b"%03d" % number)
 keys = few_keys | many_keys | st.binary(max_size=3)
-values = st.binary(max_size=20) | st.integers(0, 700).map(lambda size: b"v" * size)
+numbers = st.integers(-99, 99)
+texts = st.integers(0, 700).map(lambda size: b"v" * size) | numbers.map(lambda number: b"%d" % number)
+values = st.binary(max_size=20) | texts
 bounds = st.none() | keys
 seeds = st.integers(0, 1 << 32)
 policies = st.sampled_from(
@@ -254,6 +257,17 @@ class DatabaseAndModel(RuleBasedStateMachine):
         assert self.model.get(key) == self.any_handle.setdefault(key, value)
 
     @writable
+    @rule(key=keys, delta=numbers)
+    def increment(self, key, delta):
+        expected = sum_of(self.model.get(key), delta)
+        if expected is None:
+            with pytest.raises(ValueError, match="no decimal integer"):
+                self.any_handle.increment(key, delta)
+        else:
+            assert expected == self.any_handle.increment(key, delta)
+            self.model.put(key, b"%d" % expected)
+
+    @writable
     @rule(start=bounds, stop=bounds, way=st.sampled_from(["database", "range", "batch"]), key=keys)
     def delete_range(self, start, stop, way, key):
         db = self.any_handle
@@ -300,6 +314,18 @@ class DatabaseAndModel(RuleBasedStateMachine):
         assert (expected is not None) == (key in db)
         with same_key_error(expected is None):
             assert expected == db[key]
+
+    @rule(chosen=st.lists(keys, max_size=20))
+    def get_many(self, chosen):
+        expected = {key: self.model.get(key) for key in chosen if key in self.model}
+        found = self.any_handle.get_many(chosen)
+        assert (expected, [*expected]) == (found, [*found])
+
+    @rule(start=bounds, stop=bounds)
+    def approximate_size(self, start, stop):
+        db = self.any_handle
+        assert 0 <= db.approximate_size(start, stop) <= db.approximate_size()
+        assert db.stats().file_bytes == db.approximate_size()
 
     @rule(start=bounds, stop=bounds, reverse=st.booleans())
     def range(self, start, stop, reverse):

@@ -7,6 +7,7 @@ Thread safety: none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 Pair = tuple[bytes, bytes]
@@ -105,3 +106,10 @@ class Model:
     def last(self) -> Pair | None:
         """Return the pair with the largest key."""
         return next(iter(self.range(reverse=True)), None)
+
+
+def sum_of(value: bytes | None, delta: int) -> int | None:
+    """Return the number that an increment must leave; None if the value is none, and must be refused."""
+    if value is None:
+        return delta
+    return int(value) + delta if re.fullmatch(rb"-?[0-9]+", value) else None
