@@ -46,21 +46,20 @@ class Open:
         self.expected = expected
         self.points = []
 
-    def range(self, start, stop, reverse, count):
-        """Read a part of a range, its keys or all of it, from either end."""
+    def walk(self, start, stop, reverse, count, keys_only):
+        """Read a part of a range, from either end; return the last key that was seen."""
         part = self.tx.range(start, stop, reverse=reverse)
-        how = {"reverse": reverse, "count": count}
-        expected = self.expected.walk(start, stop, keys_only=True, **how)
-        assert [key for key, _ in expected] == [*itertools.islice(part, count)]
-        if count is None or count % 2:
-            assert self.expected.walk(start, stop, keys_only=False, **how) == [
-                *itertools.islice(part.items(), count)
-            ]
+        expected = self.expected.walk(start, stop, reverse=reverse, keys_only=keys_only, count=count)
+        if keys_only:
+            assert [key for key, _ in expected] == [*itertools.islice(part, count)]
+        elif count is None and reverse:  # the same, by the other means
+            part = self.tx.range(start, stop)
+            assert expected == [*reversed(part.items())]
+        else:
+            assert expected == [*itertools.islice(part.items(), count)]
         if count is None:
-            assert self.expected.walk(start, stop, keys_only=False, reverse=not reverse, count=None) == [
-                *reversed(part.items())
-            ]
             assert self.expected.length(start, stop) == len(part)
+        return expected[-1][0] if expected else None
 
     def commit(self, model):
         """Commit; return whether it had to be, and was, in conflict with the model as it is now."""
@@ -252,9 +251,10 @@ class TransactionsAndModel(RuleBasedStateMachine):
         stop=bounds,
         reverse=st.booleans(),
         count=st.sampled_from([0, 1, 1, 2, 3, None]),
+        keys_only=st.booleans(),
     )
-    def walk_in_a_transaction(self, chosen, start, stop, reverse, count):
-        self.chosen_transaction(chosen).range(start, stop, reverse, count)
+    def walk_in_a_transaction(self, chosen, start, stop, reverse, count, keys_only):
+        self.chosen_transaction(chosen).walk(start, stop, reverse, count, keys_only)
 
     @transacting
     @rule(chosen=places, kind=st.sampled_from(["set", "set", "rollback", "release"]), place=places)
@@ -289,6 +289,49 @@ class TransactionsAndModel(RuleBasedStateMachine):
         if kind != "forget":
             with pytest.raises(lsmdbm.ClosedError):
                 each.tx.get(b"")
+
+    @rule(
+        order=st.sampled_from(["look, write", "write, look", "write, look, taken back"]),
+        kind=st.sampled_from(["get", "end", "length", "walk", "walk", "walk"]),
+        looked_at=keys,
+        start=bounds,
+        stop=bounds,
+        reverse=st.booleans(),
+        count=st.sampled_from([1, 1, 2, 3, None]),
+        keys_only=st.booleans(),
+        own=keys,
+        value=values,
+        other=st.none() | keys,
+        change=st.none() | values | st.just("range"),
+        care=st.sampled_from([None, None, "flush", "compact", "keys"]),
+    )
+    def race(
+        self, order, kind, looked_at, start, stop, reverse, count, keys_only, own, value, other, change, care
+    ):
+        """Look, write, and have others change something, at best the last key that was seen."""
+        each, chosen = Open(self.db, Isolated(self.model)), len(self.transactions)
+        self.transactions.append(each)
+        point, mark = each.tx.savepoint(), each.expected.mark()
+        if order != "look, write":
+            self.update_a_transaction(chosen, [(own, value)])
+        last = own if order == "write, look, taken back" and kind == "get" else looked_at
+        if kind == "walk":
+            last = each.walk(start, stop, reverse, count, keys_only) or last
+        else:
+            self.look_in_a_transaction(chosen, kind, [last], start, stop, reverse)
+        if order == "write, look, taken back":
+            point.rollback()
+            each.expected.go_back(mark)
+        if order != "write, look":
+            self.update_a_transaction(chosen, [(KEYS[-1] if order.endswith("back") else own, value)])
+        key = last if other is None else other
+        if change == "range":
+            self.others_write_much(key, key + b"\0", [])
+        else:
+            self.others_write(key, change)
+        if care is not None:
+            self.care(care)
+        self.end_a_transaction(chosen, "commit")
 
 
 TestTransactionsAndModel = TransactionsAndModel.TestCase

@@ -2,7 +2,7 @@
 
 A writer tells over a pipe what has returned, and is killed.  Then the files hold the content after the last
 step that was acknowledged, or after the one that was under way; at durability "none" after any step since it
-was opened.
+was opened.  A step may be a batch or a transaction of many changes: it is there whole or not at all.
 """
 
 import itertools
@@ -163,6 +163,13 @@ def test_a_writer_killed_at_any_call_of_the_storage_keeps_what_it_promised(place
     share = 0.5 / len(LEVELS)
     with Budget("T12", part=f"calls, {level}, {log_io}", share=share, unit="kills", **CALLS) as reach:
         die_at_every_call(server, places(directory), reach, level, log_io)
+
+
+def test_changes_of_one_step_that_are_written_one_by_one_are_noticed(tmp_path, server):
+    """The planted fault."""
+    reach = Budget("T12", part="planted", small=60, default=60, crash=60, long=60)
+    with pytest.raises(pytest.fail.Exception, match="not the content"):
+        die_at_every_call(server, places(tmp_path), reach, "process", role="write_apart")
 
 
 def test_a_writer_that_acknowledges_too_early_is_noticed(tmp_path, server):

@@ -7,7 +7,8 @@
 The steps follow from a seed and their number, so that who kills the writer knows the content after each.
 
 Rules
-  1. A step changes the content by one record of the log at most: it is there or it is not.
+  1. A step changes the content by one record of the log at most, and so does a transaction of many changes:
+     it is there or it is not.
   2. A step is acknowledged when its call has returned, by one write of a line to a pipe.
   3. `Seam` counts every call of the storage, a directory or a file, but those of clock and randomness.
 
@@ -20,13 +21,28 @@ import os
 import random
 import signal
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import Any
 
 from lsmdbm._base.storage import OsDirectory, OsFile, OsStorage
+from lsmdbm._engine.store import Store
 from lsmdbm.database import Database, open_on
 
 KEYS = [b"%03d" % number for number in range(40)]
+CHANCES = {
+    "put": 30.0,
+    "batch": 15.0,
+    "transaction": 25.0,
+    "pop": 10.0,
+    "popitem": 5.0,
+    "delete": 5.0,
+    "clear": 0.5,
+    "sync": 2.0,
+    "flush": 1.0,
+    "compact": 1.0,
+    "scan": 3.0,
+}
+MOVES = ("copy", "move", "move", "delete")  # of a transaction
 PLACES = ("before", "half", "after")  # of a call; half of a write, before any other call
 UNCOUNTED = ("pid", "monotonic", "sleep", "urandom")
 Content = dict[bytes, bytes]
@@ -37,12 +53,16 @@ def step(seed: int, number: int) -> Step:
     """Return a step: what to do, and with what."""
     rng = random.Random(seed * 1_000_003 + number)
     name = rng.choices(
-        ("put", "batch", "pop", "popitem", "clear", "sync", "flush", "compact", "scan"),
-        (40, 20, 15, 5, 0.5, 2, 1, 1, 3),
+        [*CHANCES],
+        [*CHANCES.values()],
     )[0]
     longest = 300_000 if rng.random() < 0.003 else 2000 if rng.random() < 0.05 else 60
     if name == "batch":  # far smaller than what update() writes as one record
         return name, {key: rng.randbytes(rng.randrange(1 + longest // 10)) for key in rng.sample(KEYS, 5)}
+    if name == "transaction":
+        return name, [(rng.choice(KEYS), rng.choice(MOVES), rng.choice(KEYS)) for _ in range(8)]
+    if name == "delete":
+        return name, sorted(rng.sample(KEYS[:10], 2))
     return name, (rng.choice(KEYS), rng.randbytes(rng.randrange(longest)))
 
 
@@ -60,8 +80,27 @@ def take(db: Database, todo: Step) -> None:
             db.popitem()
     elif name == "scan":
         list(db.items())
+    elif name == "delete":
+        db.delete_range(*given)
+    elif name == "transaction":
+        with db.transaction() as tx:
+            move_all(tx, given)
+            point = tx.savepoint()
+            tx.clear()
+            point.rollback()
     else:
         getattr(db, name)()
+
+
+def move_all(entries: MutableMapping[bytes, bytes], moves: list[tuple[bytes, str, bytes]]) -> None:
+    """Do what a transaction does: each move depends on what is there, and on the moves before."""
+    for source, move, target in moves:
+        if move == "delete":
+            entries.pop(source, None)
+        elif move == "copy":
+            entries[target] = entries.get(source, b"")[-50:] + b"."
+        elif source in entries:  # moved from one key to another: in between it is nowhere
+            entries[target] = entries.pop(source)[-50:]
 
 
 def follow(content: Content, todo: Step) -> None:
@@ -77,6 +116,11 @@ def follow(content: Content, todo: Step) -> None:
         del content[min(content)]
     elif name == "clear":
         content.clear()
+    elif name == "transaction":
+        move_all(content, given)
+    elif name == "delete":
+        for key in [key for key in content if given[0] <= key < given[1]]:
+            del content[key]
 
 
 def states(seed: int, content: Content, done: int, last: int) -> Iterator[tuple[int, Content]]:
@@ -187,3 +231,19 @@ def write_early(
         for number in range(done, done + count):
             report(str(number + 1))
             take(db, step(seed, number))
+
+
+def write_apart(
+    path: str, seed: int, done: int, count: int, options: dict[str, Any], fatal: tuple[int | None, str]
+) -> None:
+    """Do what `write` does, but commit each change of a transaction by itself."""
+    batch = Store._batch
+
+    def apart(store: Store, keys: Sequence[bytes], values: Sequence[bytes | None], *ranges: Any) -> None:
+        for each in zip(keys, values, strict=True) if not ranges else ():
+            batch(store, [each[0]], [each[1]])
+        if ranges:
+            batch(store, keys, values, *ranges)
+
+    Store._batch = apart  # type: ignore[method-assign]
+    write(path, seed, done, count, options, fatal)
