@@ -156,7 +156,10 @@ def check(mapping, bounds, items):
     """Compare a range in both directions, and look its edges up."""
     assert expected_about(items) == everything_about(mapping.range(**bounds))
     assert expected_about(items[::-1]) == everything_about(mapping.range(**bounds, reverse=True))
-    part = mapping.range(**bounds)
+    part = mapping
+    for name, bound in bounds.items():  # one after the other: a range of a range
+        part = part.range(**{name: bound})
+    assert expected_about(items) == everything_about(part.range())
     present = dict(items)
     for key in present.keys() | {bound for bound in bounds.values()}:
         assert (key in present, present.get(key)) == (key in part, part.get(key))
@@ -199,6 +202,39 @@ def test_edges_of_ranges_for_tasks(place):
                     await look(source, encoded(bounds), keys)
 
     asyncio.run(main())
+
+
+HIGH = [b"\xfe", b"\xff", b"\xff\x00", b"\xff\xff", b"\xff\xff\xff"]
+END = [  # of all keys there can be: no key is greater than those that begin with such a prefix
+    ({"prefix": b"\xff"}, HIGH[1:]),
+    ({"prefix": b"\xff\xff"}, HIGH[3:]),
+    ({"prefix": b"\xff\xff\xff\xff"}, []),
+    ({"prefix": b"\xff", "stop": b"\xff\xff"}, HIGH[1:3]),
+    ({"prefix": b"\xff", "start": b"\xff\x00"}, HIGH[2:]),
+    ({"prefix": b"\xfe"}, HIGH[:1]),
+    ({"start": b"\xff\xff"}, HIGH[3:]),
+    ({"start": b"\xff\xff\xff\x00"}, []),
+    ({"stop": b"\xff"}, HIGH[:1]),
+]
+
+
+@pytest.mark.parametrize(("bounds", "keys"), END, ids=repr)
+def test_edges_at_the_end_of_the_key_space(path, bounds, keys):
+    items, gone = [(key, key) for key in keys], [b"\xfd", b"\xff\xff\xff\xff"]
+    with lsmdbm.open(path, "c", **OPTIONS) as db:
+        db.update((key, b"old") for key in (*HIGH[::2], *gone))
+        db.compact()
+        db.update((key, key) for key in HIGH[1:])
+        for key in gone:
+            del db[key]
+        with db.transaction() as tx:
+            tx.update((key, key) for key in HIGH)
+            check(tx, bounds, items)
+        part = db.range(b"\xfe").range(reverse=True, prefix="").range(reverse=True)
+        for mapping in (db, db.snapshot(), db.transaction(), part):
+            check(mapping, bounds, items)
+        db.delete_range(**bounds)
+        assert [key for key in HIGH if key not in keys] == [*db]
 
 
 @pytest.mark.parametrize("key", ["", "a", "bb", "cab", "d\0", "\U0010ffff\0", "\U0010ffff\U0010ffff"])

@@ -10,6 +10,7 @@ import threading
 import pytest
 
 import lsmdbm
+from lsmdbm._engine import store
 from lsmdbm._engine.store import Store
 from lsmdbm.database import open_on
 from support.budgets import Budget
@@ -262,7 +263,101 @@ CALLS = {"small": 4000, "default": 24_000, "crash": 1_000_000, "long": 100_000_0
 CALLS_A_HISTORY = 2000
 MANY = 8
 SHARED = [b"key%d" % number for number in range(6)]
+COUNTERS = [b"n0", b"n1"]
+EVERY = [*SHARED, *COUNTERS]
+KINDS = {  # of calls, and how often
+    "put": 24,
+    "get": 26,
+    "pop": 6,
+    "delete": 5,
+    "setdefault": 6,
+    "increment": 7,
+    "count": 5,
+    "move": 6,
+    "batch": 5,
+    "delete range": 2,
+    "look": 4,
+    "care": 2,
+}
 LEVELS = ("none", "process", "interval", "full")
+
+
+def delete(db, key):
+    """Delete a key; return something if it was there."""
+    try:
+        del db[key]
+    except KeyError:
+        return None
+    return b"was there"
+
+
+def write_together(db, rng, values):
+    """Write a batch of puts and deletions, and maybe of a deleted range; return what it does to each key."""
+    changes = {
+        key: rng.choice([None, value]) for key, value in zip(rng.sample(SHARED, 3), values, strict=True)
+    }
+    low, high = sorted(rng.sample(SHARED, 2))
+    deletes_range = rng.random() < 0.5
+    with db.batch() as batch:
+        if deletes_range:
+            batch.delete_range(low, high)
+        for key, value in changes.items():
+            batch.delete(key) if value is None else batch.put(key, value)
+    gone = {key: None for key in SHARED if deletes_range and low <= key < high}
+    return [("put", key, value, None) for key, value in {**gone, **changes}.items()]
+
+
+def delete_range(db, low, high):
+    db.delete_range(low, high)
+    return [("put", key, None, None) for key in SHARED if low <= key < high]
+
+
+def move(db, source, target):
+    """Move a value from one key to another in a transaction; return what that did to the two."""
+
+    def moved(tx):
+        value = tx.pop(source, None)
+        if value is None:
+            return [("get", source, None, None), ("get", target, None, tx.get(target))]
+        tx[target] = value
+        return [("pop", source, None, value), ("put", target, value, None)]
+
+    return db.run(moved, attempts=1 << 30)
+
+
+def count_up(db, key):
+    """Add to a counter in a transaction, which may be in conflict with increments of others."""
+    return db.run(lambda tx: [("increment", key, b"3", b"%d" % tx.increment(key, 3))], attempts=1 << 30)
+
+
+def call_something(db, history, rng, key, counter, value):
+    """Call what may be, and note it."""
+    kind = rng.choices([*KINDS], [*KINDS.values()])[0]
+    if kind == "put":
+        history.call("put", key, value, db.__setitem__, key, value)
+    elif kind == "get":
+        history.call("get", key, None, db.get, key)
+    elif kind == "pop":
+        either = rng.choice([key, key, counter])
+        history.call("pop", either, None, db.pop, either, None)
+    elif kind == "delete":
+        history.call("delete", key, None, delete, db, key)
+    elif kind == "setdefault":
+        history.call("setdefault", key, value, db.setdefault, key, value)
+    elif kind == "increment":
+        history.call("increment", counter, b"7", lambda: b"%d" % db.increment(counter, 7))
+    elif kind == "count":
+        history.together(lambda: count_up(db, counter))
+    elif kind == "move":
+        history.together(lambda: move(db, *rng.sample(SHARED, 2)))
+    elif kind == "batch":
+        history.together(lambda: write_together(db, rng, [value, value + b"a", value + b"b"]))
+    elif kind == "delete range":
+        history.together(lambda: delete_range(db, *sorted(rng.sample(SHARED, 2))))
+    elif kind == "look":
+        history.look(EVERY, rng.choice([lambda: dict(db.items()), lambda: db.get_many(EVERY)]))
+    else:
+        rng.choice([db.flush, db.sync, lambda: len(db), lambda: bool(db), db.stats, db.compact])()
 
 
 def note_calls(db, case):
@@ -272,20 +367,8 @@ def note_calls(db, case):
     def work(number):
         rng = random.Random(f"{case} {number}")
         for step in range(CALLS_A_HISTORY // MANY):
-            key, value = rng.choice(SHARED), b"%d.%d" % (number, step) * rng.randrange(1, 20)
-            chance = rng.random()
-            if chance < 0.35:
-                history.call("put", key, value, db.__setitem__, key, value)
-            elif chance < 0.75:
-                history.call("get", key, None, db.get, key)
-            elif chance < 0.85:
-                history.call("pop", key, None, db.pop, key, None)
-            elif chance < 0.95:
-                history.call("setdefault", key, value, db.setdefault, key, value)
-            elif chance < 0.98:
-                history.look(SHARED, lambda: dict(db.items()))
-            else:
-                rng.choice([db.flush, db.sync, lambda: len(db), lambda: bool(db), db.stats, db.compact])()
+            value = b"%d.%d" % (number, step) * rng.randrange(1, 20)
+            call_something(db, history, rng, rng.choice(SHARED), rng.choice(COUNTERS), value)
 
     run(*[lambda number=number: work(number) for number in range(MANY)])
     return history
@@ -301,8 +384,25 @@ def test_calls_of_many_threads_are_linearizable_for_each_key(tmp_path, level):
             history.check()
             reach.count(number=history.count())
             with lsmdbm.open(path, "r") as db:  # one more look, after all
-                history.look(SHARED, dict(db).copy)
+                history.look(EVERY, dict(db).copy)
             history.check()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "fault"),
+    [
+        (Store, "change", lambda self, key, change: (self.put(key, new := change(self.get(key))), new)[1]),
+        (store, "conflict", lambda footprint, then, now: None),
+    ],
+    ids=["an increment in two steps", "no validation"],
+)
+def test_an_update_that_is_lost_is_noticed(tmp_path, monkeypatch, seed, kind, name, fault):
+    """The planted fault: of what two threads do at once, one is forgotten."""
+    monkeypatch.setattr(kind, name, fault)
+    with pytest.raises(NotLinearizable):
+        for number in range(20):
+            with lsmdbm.open(tmp_path / f"db{number}", "c", **TINY) as db:
+                note_calls(db, f"{seed} lost {number}").check()
 
 
 def test_a_store_that_reads_what_is_past_is_noticed(tmp_path, monkeypatch, seed):

@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
+
+Part = tuple[str, bytes, "bytes | None", "bytes | None"]  # name, key, given, answer: see Call
 
 
 class NotLinearizable(AssertionError):
@@ -31,7 +33,8 @@ class Call:
     """One call of one thread, from `made` to `returned` on a common clock.
 
     Attributes:
-        name: put, get, pop (which gives what it takes), or setdefault (which gives what is there then).
+        name: put (None to delete), get, delete (which gives something if it was there), pop (which gives what
+            it takes), setdefault (which gives what is there then), or increment (which gives the sum).
         given: the value it was given, None for none.
         answer: the value it gave, None for none.
     """
@@ -50,6 +53,11 @@ class Call:
             return self.answer == value, value
         if self.name == "pop":
             return self.answer == value, None
+        if self.name == "delete":
+            return (self.answer is None) == (value is None), None
+        if self.name == "increment":
+            total = b"%d" % (int(value or b"0") + int(self.given or b"0"))
+            return self.answer == total, total
         if self.name == "setdefault":
             held = self.given if value is None else value
             return self.answer == held, held
@@ -71,13 +79,22 @@ class History:
         self.calls[key].append(Call(made, returned, name, given, None if name == "put" else answer))
         return answer
 
+    def together(self, make: Callable[[], Iterable[Part]]) -> None:
+        """Make one call that does several things at once; it returns which, with keys, gifts and answers."""
+        made = next(self._clock)
+        parts = make()
+        returned = next(self._clock)
+        for name, key, given, answer in parts:
+            self.calls[key].append(Call(made, returned, name, given, answer))
+
     def look(self, keys: list[bytes], make: Callable[[], dict[bytes, bytes]]) -> None:
         """Make a scan and note it as a get of each of these keys."""
-        made = next(self._clock)
-        found = make()
-        returned = next(self._clock)
-        for key in keys:
-            self.calls[key].append(Call(made, returned, "get", None, found.get(key)))
+
+        def parts() -> list[Part]:
+            found = make()
+            return [("get", key, None, found.get(key)) for key in keys]
+
+        self.together(parts)
 
     def count(self) -> int:
         """Return how many calls there were."""

@@ -29,6 +29,9 @@ LINEARIZABLE = {
     "one of two pops gets it": ["0 1 put a", "2 5 pop a", "3 4 pop -"],
     "a put between two that overlap": ["0 1 put a", "2 9 pop b", "3 4 put b", "5 6 get -"],
     "setdefault finds what is there": ["0 1 put a", "2 3 setdefault b a", "4 5 get a"],
+    "a deletion finds what is there, once": ["0 1 put a", "2 5 delete - x", "3 4 delete -", "6 7 get -"],
+    "increments in either order": ["0 3 increment 2 5", "1 2 increment 3 3", "4 5 get 5"],
+    "an increment begins anew behind a pop": ["0 1 increment 2 2", "2 3 pop 2", "4 5 increment 3 3"],
     "setdefault sets what is missing": ["0 1 setdefault b b", "2 3 get b"],
 }
 NOT_LINEARIZABLE = {
@@ -37,6 +40,9 @@ NOT_LINEARIZABLE = {
     "a lost write": ["0 1 put a", "2 3 get -"],
     "a deletion that comes back": ["0 1 put a", "2 3 pop a", "4 5 get a"],
     "two pops of one value": ["0 1 put a", "2 5 pop a", "3 4 pop a"],
+    "two deletions of one value": ["0 1 put a", "2 5 delete - x", "3 4 delete - x"],
+    "a deletion that misses what is there": ["0 1 put a", "2 3 delete -"],
+    "an increment that is lost": ["0 3 increment 2 2", "1 2 increment 3 3", "4 5 get 5"],
     "two gets beside a put in the wrong order": ["0 9 put a", "1 2 get a", "3 4 get -"],
     "two that set what was missing": ["0 3 setdefault a a", "1 2 setdefault b b"],
     "readers that disagree on the order": [
