@@ -10,7 +10,7 @@ import threading
 import pytest
 
 import lsmdbm
-from lsmdbm._engine import store
+from lsmdbm._engine import validation
 from lsmdbm._engine.store import Store
 from lsmdbm.database import open_on
 from support.budgets import Budget
@@ -392,7 +392,7 @@ def test_calls_of_many_threads_are_linearizable_for_each_key(tmp_path, level):
     ("kind", "name", "fault"),
     [
         (Store, "change", lambda self, key, change: (self.put(key, new := change(self.get(key))), new)[1]),
-        (store, "conflict", lambda footprint, then, now: None),
+        (validation, "conflict", lambda footprint, then, now: None),
     ],
     ids=["an increment in two steps", "no validation"],
 )

@@ -381,7 +381,7 @@ def test_a_walk_over_deletions_interrupted_at_any_opcode_hides_nothing(crowded, 
     for number in every(budget, seed):
         each = crowded if kind == "database" else getattr(crowded, kind)()
         if kind == "database":
-            each._store._dead = DeadRanges()
+            each._store._writer.dead = DeadRanges()
         each.range("0010", "0030").first()  # which is remembered, and to be joined to others
         interruption = at_opcode(number, lambda each=each: WALKS[walk](each))
         where = f"opcode {number}, {interruption.where}"

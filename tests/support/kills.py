@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import Any
 
 from lsmdbm._base.storage import OsDirectory, OsFile, OsStorage
-from lsmdbm._engine.store import Store
+from lsmdbm._engine.writer import Writer
 from lsmdbm.database import Database, open_on
 
 KEYS = [b"%03d" % number for number in range(40)]
@@ -237,13 +237,13 @@ def write_apart(
     path: str, seed: int, done: int, count: int, options: dict[str, Any], fatal: tuple[int | None, str]
 ) -> None:
     """Do what `write` does, but commit each change of a transaction by itself."""
-    batch = Store._batch
+    batch = Writer.batch
 
-    def apart(store: Store, keys: Sequence[bytes], values: Sequence[bytes | None], *ranges: Any) -> None:
+    def apart(writer: Writer, keys: Sequence[bytes], values: Sequence[bytes | None], *ranges: Any) -> None:
         for each in zip(keys, values, strict=True) if not ranges else ():
-            batch(store, [each[0]], [each[1]])
+            batch(writer, [each[0]], [each[1]])
         if ranges:
-            batch(store, keys, values, *ranges)
+            batch(writer, keys, values, *ranges)
 
-    Store._batch = apart  # type: ignore[method-assign]
+    Writer.batch = apart  # type: ignore[method-assign]
     write(path, seed, done, count, options, fatal)

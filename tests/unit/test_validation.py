@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from lsmdbm._base.errors import ConflictError
 from lsmdbm._base.intervals import interval
 from lsmdbm._engine import validation
 from lsmdbm._engine.memtable import Memtable
@@ -13,10 +14,12 @@ from lsmdbm._engine.validation import (
     Footprint,
     Interval,
     Reads,
+    check_conflict,
     conflict,
     first_difference,
     is_quick,
     united,
+    valid_view,
 )
 from lsmdbm._engine.view import View
 from support.stage import Calls, Stage, chunk, live
@@ -381,6 +384,18 @@ def test_conflicts_are_found_whatever_has_happened(seed, budget):
     assert min(found.values()) > 10
 
 
+@pytest.mark.parametrize(
+    ("key", "named"), [(b"k" * 80, repr(b"k" * 80)), (b"k" * 81, repr(b"k" * 80 + b"...")), (b"", "b''")]
+)
+def test_a_conflict_is_an_error_that_names_the_key(store, key, named):
+    then = store.pin()
+    check_conflict(keys(key), then, store.view())
+    store.write({key: b"new"})
+    with pytest.raises(ConflictError) as caught:
+        check_conflict(keys(key), then, store.view())
+    assert f"{named} was changed after the transaction had begun" == str(caught.value)
+
+
 # -- how long it takes ------------------------------------------------------------------------------
 
 
@@ -417,6 +432,37 @@ def test_keys_in_all_newer_memtables_count_together(few, store):
         store.write({b"%d" % number: b"new"})
         store.seal()
         assert (number < 3) == is_quick(part(None, None), then, store.view())
+
+
+@pytest.mark.parametrize("rounds", range(6))
+def test_much_is_compared_without_the_lock_until_the_rest_is_little_or_there_were_too_many_rounds(
+    few, store, rounds
+):
+    """Others write so much, so many times, in the middle of it."""
+    then, pinned = store.pin(), []
+    store.write({b"new %d" % number: b"" for number in range(4)})
+
+    def pin():
+        pinned.append(store.pin())
+        if len(pinned) <= rounds:
+            store.write({b"later %d" % number: b"%d" % len(pinned) for number in range(4)})
+        return pinned[-1]
+
+    found = valid_view(part(b"0", b"9"), then, store.view, pin)
+    assert (found, min(rounds + 1, validation.ROUNDS)) == (pinned[-1], len(pinned))
+
+
+def test_little_is_left_to_be_compared_under_the_lock(few, store):
+    then = store.pin()
+    store.write({b"3": b"new"})
+    assert then is valid_view(part(b"0", b"9"), then, store.view, store.pin)
+
+
+def test_a_conflict_that_is_found_without_the_lock_is_told_there(few, store):
+    then = store.pin()
+    store.write({b"3": b"new", **{b"new %d" % number: b"" for number in range(4)}})
+    with pytest.raises(ConflictError, match="b'3'"):
+        valid_view(part(b"0", b"9"), then, store.view, store.pin)
 
 
 # -- two streams ------------------------------------------------------------------------------------
