@@ -26,12 +26,13 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "bloom_bits_per_key": (0, 16),
     "cache_bytes": (0, 1 << 42),
     "max_open_files": (1, 1 << 20),
+    "log_keep_bytes": (0, 1 << 62),
 }
 OPTIONAL_BOUNDS: dict[str, tuple[int, int]] = {"max_bytes": (1, 1 << 62)}  # or None
 SECONDS = ("sync_interval", "timeout")
 SHAPE = (
     *("block_bytes", "compression", "compression_level", "dictionaries", "bloom_bits_per_key"),
-    *("compaction", "max_bytes"),
+    *("compaction", "max_bytes", "log_keep_bytes"),
 )
 
 
@@ -107,6 +108,11 @@ class Options:
     where that is not safe; `"auto"`, like `"mmap"` where it is safe and of use (Linux; ext4, XFS or tmpfs; a
     Python with a GIL) and like `"pwrite"` elsewhere.  The promises are the same.  Leave it alone unless other
     threads compute while one writes."""
+
+    log_keep_bytes: int = 0
+    """Bytes of log kept for `changes()` beyond what recovery needs: the newest logs that hold so much, which
+    is how far behind a follower may be.  A log counts as 64 KiB at least, and is kept whole.  Costs that
+    space on disk.  0 keeps none: then a follower loses its place with every flush.  Remembered."""
 
     max_open_files: int = 256
     """Table files kept open."""

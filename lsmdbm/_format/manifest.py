@@ -3,13 +3,15 @@
     manifest := magic "LSMM" | version u32 | oldest_reader u32 | features u32 | uuid 16 | number u64
                 | next_number u64 | last_seq u64 | min_wal u64 | live_count u64
                 | block_bytes u32 | compression u8 | level i8 | bloom_bits u8 | compaction u8
-                | max_bytes u64, if compaction is 2 | tables u32 | table[tables]
+                | max_bytes u64, if compaction is 2 | kept, if bit 1 of features is set
+                | tables u32 | table[tables]
                 | total u64 | crc u32 | magic "LSMMEND."
     table    := level u8 | number u64 | file_bytes u64 | footer_crc u32 | entries u64 | tombstones u64
                 | raw_bytes u64 | first_seq u64 | last_seq u64
                 | smallest counted | largest counted                        counted := length u32 | bytes
                 | holes u32 | hole[holes], if bit 7 of level is set
     hole     := start counted | stop counted                                start is in, stop is out
+    kept     := log_keep_bytes u64 | prev u64 | prev_end u32 | prev_last_seq u64
 
 Rules
   1. `last_seq` is the newest sequence held in tables; `min_wal` the lowest log number still needed.
@@ -20,6 +22,8 @@ Rules
 
   5. What a table has in its holes is void: a range deletion came after it.  Holes are ascending, do not touch
      and lie within the bounds of the table.  If there are any, bit 0 of `features` is set.
+  6. If logs are kept beyond what recovery needs, `prev` is the newest log all of whose writes are in tables,
+     as the header of a log that goes on from it would say; zeros if it is not known.
 
 Thread safety: pure functions.  Spec: docs/format.md, Manifest.
 """
@@ -46,9 +50,11 @@ from lsmdbm._format.coding import (
 )
 
 MAGIC, END_MAGIC = b"LSMM", b"LSMMEND."  # On disk: never changes.
-HOLES = 1  # On disk: never changes.  A bit of the features: there are tables with holes
-KNOWN_FEATURES = HOLES
+HOLES = 1  # On disk: never changes.  A bit of the features: there are tables with holes,
+KEPT = 2  # On disk: never changes.  and logs are kept for those who follow
+KNOWN_FEATURES = HOLES | KEPT
 HOLED = 0x80  # On disk: never changes.  A bit beside the level
+NO_LOG = (0, 0, 0)
 MAX_MANIFEST_BYTES = 64 << 20
 MAX_LEVELS = 16
 MAX_TABLES = 100_000
@@ -59,6 +65,7 @@ COMPACTIONS = ("leveled", "tiered", "fifo")
 
 _FIXED = Struct("<4sIII16sQQQQQ")
 _SHAPE = Struct("<IBbBB")
+_KEPT = Struct("<QQIQ")
 _TABLE = Struct("<BQQIQQQQQ")
 _TAIL = Struct("<QI8s")
 
@@ -92,12 +99,15 @@ class Manifest:
     live_count: int | None
     shape: Mapping[str, object]  # the options in options.SHAPE, by name
     levels: tuple[tuple[TableMeta, ...], ...] = field(default=())
+    prev_log: tuple[int, int, int] = NO_LOG  # number, end and last sequence, see rule 6; if logs are kept
 
 
 def encode(manifest: Manifest) -> bytes:
     """Return the file that holds `manifest`.  O(tables)."""
     count = manifest.live_count
     features = HOLES if any(meta.holes for metas in manifest.levels for meta in metas) else 0
+    keep_bytes = manifest.shape.get("log_keep_bytes", 0)
+    features |= KEPT if keep_bytes else 0
     is_possible = count is not None and 0 <= count <= MAX_NUMBER  # no other one would be read back
     parts = [
         _FIXED.pack(
@@ -106,6 +116,7 @@ def encode(manifest: Manifest) -> bytes:
             count if is_possible else UNKNOWN_COUNT,
         ),
         encode_shape(manifest.shape),
+        _KEPT.pack(keep_bytes, *manifest.prev_log) if keep_bytes else b"",
         U32.pack(sum(map(len, manifest.levels))),
     ]
     parts += [encode_table(level, meta) for level, metas in enumerate(manifest.levels) for meta in metas]
@@ -163,6 +174,7 @@ def decode(data: bytes, number: int) -> Manifest:
         )
     uuid, own, next_number, last_seq, min_wal, live_count = _FIXED.unpack_from(data)[4:]
     shape = decode_shape(cursor)
+    prev_log = _decode_kept(cursor, shape, min_wal, last_seq) if features & KEPT else NO_LOG
     levels: list[list[TableMeta]] = []
     tables = cursor.unpack(U32)[0]
     if tables > MAX_TABLES:
@@ -185,7 +197,8 @@ def decode(data: bytes, number: int) -> Manifest:
         raise Malformed("log 0 is needed")
     if max(last_seq, count or 0) > MAX_NUMBER:
         raise Malformed(f"last sequence {last_seq}, {count} keys")
-    return Manifest(uuid, own, next_number, last_seq, min_wal, count, shape, tuple(map(tuple, levels)))
+    found = tuple(map(tuple, levels))
+    return Manifest(uuid, own, next_number, last_seq, min_wal, count, shape, found, prev_log)
 
 
 def _check(data: bytes, number: int) -> None:
@@ -211,14 +224,29 @@ def decode_shape(cursor: Cursor) -> dict[str, object]:
         "bloom_bits_per_key": bloom_bits,
         "compaction": COMPACTIONS[compaction],
         "max_bytes": None,
+        "log_keep_bytes": 0,  # of a database, `decode` sees to it; its tables know nothing of logs
     }
     if shape["compaction"] == "fifo":
         (shape["max_bytes"],) = cursor.unpack(U64)
+    _check_shape(shape)
+    return shape
+
+
+def _check_shape(shape: Mapping[str, object]) -> None:
     try:
         Options.choose(shape)
     except ValueError as exc:
         raise Unsupported(f"database was written with {exc}") from None
-    return shape
+
+
+def _decode_kept(
+    cursor: Cursor, shape: dict[str, object], min_wal: int, last_seq: int
+) -> tuple[int, int, int]:  # rule 6
+    shape["log_keep_bytes"], number, end, log_last_seq = cursor.unpack(_KEPT)
+    _check_shape(shape)
+    if not shape["log_keep_bytes"] or number >= max(1, min_wal) or log_last_seq > last_seq:
+        raise Malformed(f"log {number}, up to sequence {log_last_seq}, is kept for nothing")
+    return number, end, log_last_seq
 
 
 def decode_table(cursor: Cursor) -> tuple[int, TableMeta]:

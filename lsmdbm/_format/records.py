@@ -311,17 +311,22 @@ def is_mark(record: Record) -> bool:
     return record.count == 0
 
 
-def record_at(data: bytes, offset: int, seed: int) -> Record | None:
-    """Return the valid record at `offset`, None if there is none."""
-    if offset + RECORD_BYTES > len(data):
+def record_at(data: bytes, offset: int, seed: int, base: int = 0) -> Record | None:
+    """Return the valid record at `offset`, None if there is none.
+
+    Args:
+        base: where in the log `data` begins.
+    """
+    start = offset - base
+    if start + RECORD_BYTES > len(data):
         return None
-    crc, length, seq, count, durable = _RECORD.unpack_from(data, offset)
-    end = offset + RECORD_BYTES + length
+    crc, length, seq, count, durable = _RECORD.unpack_from(data, start)
+    end = start + RECORD_BYTES + length
     if length > MAX_PAYLOAD_BYTES or end > len(data) or durable > offset:
         return None
-    if crc32(memoryview(data)[offset + U32.size : end], seed) != crc:
+    if crc32(memoryview(data)[start + U32.size : end], seed) != crc:
         return None
-    return Record(offset, end, seq, count, durable, data[offset + RECORD_BYTES : end])
+    return Record(offset, end + base, seq, count, durable, data[start + RECORD_BYTES : end])
 
 
 def records(data: bytes, header: LogHeader, start: int = HEADER_BYTES) -> Iterator[Record]:

@@ -10,16 +10,18 @@ import pytest
 
 from lsmdbm._base import chunk
 from lsmdbm._base.intervals import ABOVE_ALL
-from lsmdbm._format import block, coding, columns, dictionaries, envelope, footer, manifest, records
+from lsmdbm._format import block, coding, columns, dictionaries, envelope, footer, manifest, position, records
 from lsmdbm._format.footer import FOOTER_BYTES, BlockHandle, Footer
 from lsmdbm._format.manifest import Manifest
+from lsmdbm._format.position import Position
 from lsmdbm._format.records import LogHeader
 from lsmdbm._format.table_writer import _DICTIONARY, _METADATA, Origin
 from support.format import MemoryFile, finish, table_writer
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/format.md").read_text("utf-8")
-MODULES = "coding columns records manifest bloom block envelope dictionaries footer table_writer table_reader"
+MODULES = "coding columns records position manifest bloom block envelope dictionaries footer"
+MODULES += " table_writer table_reader"
 CODES = {"u8": "B", "i8": "b", "u32": "I", "u64": "Q"}
 
 
@@ -146,6 +148,14 @@ def deletions():
     }
 
 
+def kept_logs():
+    """Return what a manifest of the example says more if it keeps logs."""
+    without, state = manifest_file(), manifest.decode(manifest_file(), 19)
+    shape = {**state.shape, "log_keep_bytes": 1 << 20}
+    data = manifest.encode(dataclasses.replace(state, shape=shape, prev_log=(17, 161, 6)))
+    return data[80 : 80 + len(data) - len(without)]
+
+
 def envelope_of_a_frame(stored):
     """Return the envelope of the example made again from its frame, which zstd must take for 64 letters."""
     seed = coding.file_seed(18, 0x1122334455667788)
@@ -161,6 +171,8 @@ def expected_examples():
         **table()[0],
         "manifest": (0, manifest_file()),
         **deletions(),
+        "manifest-kept": (80, kept_logs()),
+        "position": (0, Position(7, 17, 0x8877665544332211, 161).encode()),
         "column-uniform": (0, columns.encode([b"ab", b"cd"])),
         "column-sized": (0, columns.encode([b"\0\n\xff", b"ab"])),
         "column-split": (0, columns.encode([b"a", b"", b"bc"])),
@@ -201,6 +213,8 @@ EXPECTED_FIELDS = {  # table of fields on the page: struct codes in the code
     "manifest": codes(manifest._FIXED, manifest._SHAPE, coding.U32, manifest._TAIL),
     "manifest-table": codes(manifest._TABLE),
     "manifest-holes": codes(coding.U32),
+    "manifest-kept": codes(manifest._KEPT),
+    "position": codes(position._POSITION, coding.U32),
 }
 MADE_OF_OTHERS = {  # a Struct that serves several fields at once: those it is made of
     "records._AFTER_CRC": codes(records._RECORD)[1:],
@@ -217,6 +231,7 @@ MADE_OF_OTHERS = {  # a Struct that serves several fields at once: those it is m
     "manifest._FIXED": EXPECTED_FIELDS["manifest"][:10],
     "manifest._SHAPE": EXPECTED_FIELDS["manifest"][10:15],
     "manifest._TAIL": EXPECTED_FIELDS["manifest"][16:],
+    "position._POSITION": EXPECTED_FIELDS["position"][:-1],
 }
 EXPECTED_CODES = {
     "records": {name: getattr(records, name) for name in ("PUT", "DELETE", "CHUNK", "CLEAR", "RANGES")},
@@ -404,7 +419,7 @@ def test_page_names_every_magic():
 
 def test_versions_and_features_on_the_page_are_those_of_the_code():
     assert f"format **{coding.FORMAT_VERSION}**" in PAGE
-    assert (1, 1) == (manifest.KNOWN_FEATURES, footer.KNOWN_FEATURES)
+    assert (3, 1) == (manifest.KNOWN_FEATURES, footer.KNOWN_FEATURES)
     assert "may\nhave bit 0, which says that it has a [dictionary]" in PAGE
     assert f"0x{int.from_bytes(dictionaries.MAGIC, 'little'):08X}" in PAGE
 

@@ -59,6 +59,13 @@ def with_tables(*tables):
     return sealed(fixed_bytes() + shape_bytes() + u32(len(tables)) + b"".join(tables))
 
 
+def kept_bytes(number, end, last_seq, shape=None, keep_bytes=1 << 20):
+    """Return a manifest up to its tables, of a database that keeps logs."""
+    kept = u64(keep_bytes) + u64(number) + u32(end) + u64(last_seq)
+    return fixed_bytes(features=2) + (shape or shape_bytes()) + kept
+
+
+KEEPING = {**SHAPE, "log_keep_bytes": 1 << 20}
 EMPTY = fixed_bytes() + shape_bytes() + u32(0)
 CASES = [
     (state(), sealed(EMPTY)),
@@ -107,6 +114,14 @@ CASES = [
         with_tables(table_bytes(0, 18, b"m", b"z"), table_bytes(0, 12, b"", b"\xff" * MAX_KEY_BYTES)),
     ),
 ]
+CASES += [
+    (state(shape=KEEPING), sealed(kept_bytes(0, 0, 0) + u32(0))),
+    (state(shape=KEEPING, prev_log=(16, 161, 9)), sealed(kept_bytes(16, 161, 9) + u32(0))),
+    (
+        state(shape={**KEEPING, "compaction": "fifo", "max_bytes": 7}, prev_log=(1, 2**32 - 1, 0)),
+        sealed(kept_bytes(1, 2**32 - 1, 0, shape_bytes(compaction=2) + u64(7)) + u32(0)),
+    ),
+]
 SMALL = state((table(18),), (table(3, b"a", b"a"), table(7, b"b", b"c")))
 BAD = [
     (b"", "no manifest"),
@@ -144,6 +159,10 @@ BAD = [
     (with_tables(table_bytes(entries=1, tombstones=2)), "1 entries, 2 deletions"),
     (with_tables(table_bytes(entries=0, tombstones=0)), "0 entries"),
     (with_tables(table_bytes(file_bytes=0)), " 0 bytes"),
+    (sealed(kept_bytes(17, 161, 9) + u32(0)), "log 17, up to sequence 9, is kept for nothing"),
+    (sealed(kept_bytes(16, 161, 10) + u32(0)), "log 16, up to sequence 10, is kept for nothing"),
+    (sealed(kept_bytes(16, 161, 9, keep_bytes=0) + u32(0)), "is kept for nothing"),
+    (sealed(kept_bytes(16, 161, 9)[:-1]), "bytes expected"),
 ]
 NEWER = [
     (fixed_bytes(version=2, oldest_reader=2) + shape_bytes() + u32(0), "format 2"),
@@ -155,6 +174,7 @@ NEWER = [
         fixed_bytes() + shape_bytes(compaction=2) + u64(1 << 63) + u32(0),
         "max_bytes=9223372036854775808",
     ),
+    (kept_bytes(0, 0, 0, keep_bytes=1 << 63) + u32(0), "log_keep_bytes=9223372036854775808"),
     (fixed_bytes() + shape_bytes(block_bytes=0) + u32(0), "block_bytes=0"),
     (fixed_bytes() + shape_bytes(block_bytes=2**32 - 1) + u32(0), "block_bytes=4294967295"),
     (fixed_bytes() + shape_bytes(level=100) + u32(0), "compression_level=100"),
