@@ -38,7 +38,7 @@ PATH = "/db"
 KEYS = [b"key%02d" % number for number in range(24)]
 MODES = (*crash_storage.MODES, "omit", "alone")
 POLICIES: list[dict[str, Any]] = [
-    *({"compaction": "leveled"}, {"compaction": "tiered"}),
+    *({"compaction": "leveled", "log_keep_bytes": 0}, {"compaction": "tiered", "log_keep_bytes": 300}),
     {"compaction": "fifo", "max_bytes": 1 << 40},  # which nothing reaches: every write is accounted for
     {},  # as remembered
 ]
@@ -136,6 +136,7 @@ class Session:
         odds: the share of calls of which `points` has a Point.
         level: the durability of all openings; drawn for each if None.
         lasts: whether there must be a database as soon as it is open.
+        options: of all openings, over those that are drawn.
     """
 
     def __init__(
@@ -147,8 +148,10 @@ class Session:
         odds: float = 1.0,
         level: str | None = None,
         lasts: bool = True,
+        options: dict[str, Any] | None = None,
     ) -> None:
         self.storage = storage
+        self._options = options or {}
         self.history = history or History()
         self.rng = rng
         self.points: list[Point] = []
@@ -183,6 +186,7 @@ class Session:
             self.history.issue({})
         log_io = self.rng.choice(LOG_IOS)
         options = {**TINY, "durability": self.level, "log_io": log_io, **self.rng.choice(POLICIES)}
+        options |= self._options
         self.steps.append(f"open {flag} {self.level} {log_io}")
         self.db: Database = open_on(self.storage, PATH, flag, 0o666, options)
         self._is_born = self._is_born or self._lasts
@@ -241,7 +245,8 @@ class Session:
             stop = stop or KEYS[min(len(KEYS) - 1, KEYS.index(start) + rng.randrange(5))]
             self._write(self._deleted((start, stop)))
             db.delete_range(start, stop)
-            self._wrote()
+            if start < stop:  # else nothing was written, and nothing synced that was due
+                self._wrote()
         elif name == "ingest":
             changes, paths = build(self.storage, rng, self._value)
             self._write(changes)
@@ -318,11 +323,19 @@ def build(storage: CrashStorage, rng: random.Random, value: Callable[[], bytes])
     return changes, paths
 
 
-def recover(point: Point, mode: str, rng: random.Random, odds: float = 1.0) -> Session:
+def recover(
+    point: Point,
+    mode: str,
+    rng: random.Random,
+    odds: float = 1.0,
+    *,
+    level: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> Session:
     """Crash, open what is left, and return the session that goes on from it.
 
     Args:
-        odds: of the session.
+        odds: of the session; `level` and `options`, too.
 
     Raises:
         AssertionError: it is none of the states that it may be.
@@ -334,7 +347,7 @@ def recover(point: Point, mode: str, rng: random.Random, odds: float = 1.0) -> S
         seen = read(storage)
         assert seen in states[oldest:] or (seen is None and not point.is_born), point.what
     history = History(states, oldest, point.powerless if mode == "kill" else oldest)
-    session = Session(storage, rng, history, odds=odds, lasts=point.is_born)
+    session = Session(storage, rng, history, odds=odds, level=level, lasts=point.is_born, options=options)
     try:
         found = dict(session.db.items())
         matching = [index for index in range(oldest, newest + 1) if states[index] == found]
