@@ -6,12 +6,12 @@
         db["apple"] = "red"
         for key, value in db.range("a", "b").items(): ...
 
-General layout: `database` (open, Database), `ranges` (Range), `snapshot` (Snapshot), `batch` (WriteBatch) and
-`transaction` (Transaction) are the faces of bytes, `text` (Text) and `shelve` (open_shelf) those of str and
-objects, `aio` that of event loops, `dbapi`, for which there is an extra, that of SQL; `registration` lets
-`dbm` find us, `migration` moves entries from and to other dbms, `bulk` builds files and databases,
-`maintenance` looks after the files.  Below them `_engine` decides what happens in what order, `_format` knows
-the bytes, `_base` the words all of them share.
+General layout: `database` (open, Database), `ranges` (Range), `snapshot` (Snapshot), `batch` (WriteBatch),
+`transaction` (Transaction) and `changes` (Change) are the faces of bytes, `text` (Text) and `shelve`
+(open_shelf) those of str and objects, `aio` that of event loops, `dbapi`, for which there is an extra, that
+of SQL; `registration` lets `dbm` find us, `migration` moves entries from and to other dbms, `bulk` builds
+files and databases, `maintenance` looks after the files.  Below them `_engine` decides what happens in what
+order, `_format` knows the bytes, `_base` the words all of them share.
 
 The names in _LATER are imported when they are first asked for: most programs need none, and start sooner.
 """
@@ -25,6 +25,7 @@ from lsmdbm._base.errors import (
     CorruptionError,
     FailedError,
     FlagError,
+    HistoryLostError,
     LockedError,
     NotFoundError,
     ReadOnlyError,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from lsmdbm import aio, bulk, shelve
     from lsmdbm._engine.check import Problem, Report
     from lsmdbm._engine.repair import Loss, RepairReport
+    from lsmdbm.changes import Change
     from lsmdbm.decoded import DecodedRange
     from lsmdbm.decoded_handle import DecodedBatch, DecodedSnapshot, DecodedTransaction
     from lsmdbm.maintenance import destroy, repair, verify
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Change",
     "ClosedError",
     "ConflictError",
     "CorruptionError",
@@ -64,6 +67,7 @@ __all__ = [
     "DecodedTransaction",
     "FailedError",
     "FlagError",
+    "HistoryLostError",
     "LevelStats",
     "LockedError",
     "Loss",
@@ -99,6 +103,7 @@ __all__ = [
 ]
 
 _LATER = {  # public name: its module, or itself
+    "Change": "lsmdbm.changes",
     "DecodedBatch": "lsmdbm.decoded_handle",
     "DecodedRange": "lsmdbm.decoded",
     "DecodedSnapshot": "lsmdbm.decoded_handle",

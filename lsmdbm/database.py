@@ -34,6 +34,7 @@ from lsmdbm.transaction import Transaction
 
 if TYPE_CHECKING:
     from lsmdbm._engine.check import Progress, Report
+    from lsmdbm.changes import Change
     from lsmdbm.text import Codec, Text
 
 T = TypeVar("T")
@@ -533,12 +534,59 @@ class Database(SortedSource, MutableMapping[bytes, bytes]):
         store.ingest(sources)
         return sum(source.meta.entries for source in sources)
 
+    def changes(self, since: bytes | None = None) -> Iterator[Change]:
+        """Return what was written from a position on, up to now, in order: for whoever follows.
+
+        It ends at what this handle shows; call it again later with the `next` of the last change.  A batch is
+        one change, and so is a transaction.  A read-only handle goes up to its moment: `refresh()` it first.
+
+        How far back the log goes is up to the option `log_keep_bytes`; what `ingest()` adds is never in it.
+
+        Args:
+            since: where to begin: the `next` of a change, or what `position()` of this database or of a
+                snapshot has returned; None for the beginning of the database.
+
+        Raises:
+            HistoryLostError: some of the changes are in no log any more, or power was lost and with it a
+                write that was seen already.  It is raised before any change is returned, but where a loss of
+                power has torn a log that was kept: that shows when it is read.
+            CorruptionError: a log is damaged.
+            ValueError: this is no position.
+
+        Cost: one pass over the log from the position on, 256 KiB of it in memory at a time.
+
+        >>> import lsmdbm
+        >>> with lsmdbm.open("orders", "n") as db:
+        ...     start = db.position()
+        ...     db["1"] = "open"
+        ...     with db.batch() as batch:
+        ...         batch["1"], batch["2"] = "paid", "open"
+        ...     for change in db.changes(start):
+        ...         print(change.seq, change.items)
+        1 ((b'1', b'open'),)
+        2 ((b'1', b'paid'), (b'2', b'open'))
+        """
+        from lsmdbm.changes import changes_of, checked_position
+
+        self._check_open()
+        return changes_of(self._store.changes(checked_position(since)), self._check_open)
+
+    def position(self) -> bytes:
+        """Return the position of now, 32 bytes: `changes()` of it gives what is written from here on.
+
+        Keep it, with what was copied of this moment; that of a `snapshot()` is safer for a copy.  It can be
+        kept for as long as one likes, and used by any handle of the same database.
+
+        Cost: a look at the newest log, or few of them.
+        """
+        return self._store.position()
+
     def refresh(self) -> None:
         """Move a read-only handle to the newest state that a writer in another process has left on disk.
 
         Without it, the handle stays at the moment it was opened; iterations under way stay at theirs.  Any
         other handle sees everything at once anyway.  Costs a listing of the directory if nothing has changed,
-        else reading the logs, at most some 16 MiB.
+        and reading what was added to the log if no file is new; else reading the logs, at most some 16 MiB.
 
         Raises:
             NotFoundError: the database has been removed.
@@ -608,6 +656,9 @@ class Database(SortedSource, MutableMapping[bytes, bytes]):
     def _check_open(self) -> None:
         if self._store is _CLOSED:
             raise ClosedError
+
+    def _position(self, seq: int) -> bytes:
+        return self._store.position(seq)
 
     def _delete_range(self, start: bytes | None, stop: bytes | None) -> None:
         store = self._writable()

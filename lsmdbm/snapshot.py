@@ -10,7 +10,7 @@ Thread safety: a snapshot may be used from any thread.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, overload
 
 from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.errors import ReadOnlyError
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from lsmdbm.text import Codec
 
 CLOSED = "The snapshot has already been closed"
+
+
+class _Origin(Protocol):
+    """What a snapshot was taken of: a handle."""
+
+    def _position(self, seq: int) -> bytes: ...
 
 
 class Snapshot(SortedSource):
@@ -45,7 +51,7 @@ class Snapshot(SortedSource):
     __module__ = "lsmdbm"
     __slots__ = ("__weakref__", "_flows", "_moment", "_origin")
 
-    def __init__(self, origin: object, moment: Moment) -> None:
+    def __init__(self, origin: _Origin, moment: Moment) -> None:
         self._origin = origin  # the handle: it is not closed for want of references while this one is used
         self._moment = moment
         self._flows = Flows()
@@ -63,6 +69,16 @@ class Snapshot(SortedSource):
     def _end(self, *why: str) -> None:
         self._moment.close(*why)
         self._flows.stop()
+
+    def position(self) -> bytes:
+        """Return the position of this moment: `changes()` of it gives what was written after it.
+
+        So a copy of a snapshot, and what follows it, are the database.
+
+        Cost: a look at the logs that were begun since, or the newest one.
+        """
+        self._moment.check_open()
+        return self._origin._position(self._moment.view.active.first_seq)
 
     def __enter__(self) -> Snapshot:
         return self

@@ -105,3 +105,26 @@ class ConflictError(error):
     """A transaction lost a race: what it read was changed before it could commit."""
 
     __module__ = "lsmdbm"
+
+
+class HistoryLostError(error):
+    """Changes that a follower has not seen yet are in no log any more, or it has followed another history.
+
+    Nothing is wrong with the database; copy it anew, from a snapshot.
+
+    Attributes:
+        path: of the database.
+        reason: which sequences are missing, or how its history differs.
+        oldest: the oldest position from which nothing is missing, for those who can do without the rest.
+    """
+
+    __module__ = "lsmdbm"
+
+    def __init__(self, path: str, reason: str, oldest: bytes) -> None:
+        super().__init__(f"{path}: changes are lost: {reason}")
+        self.path = path
+        self.reason = reason
+        self.oldest = oldest
+
+    def __reduce__(self) -> tuple[type[HistoryLostError], tuple[str, str, bytes]]:
+        return type(self), (self.path, self.reason, self.oldest)

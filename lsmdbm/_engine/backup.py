@@ -29,7 +29,7 @@ from lsmdbm._engine.names import TABLE, file_name
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.version import Version
 from lsmdbm._engine.view import View
-from lsmdbm._format.manifest import Manifest, TableMeta
+from lsmdbm._format.manifest import NO_LOG, Manifest, TableMeta
 
 COPY_BYTES = 1 << 20
 
@@ -61,6 +61,7 @@ def backup(storage: Storage, view: View, manifest: Manifest, path: str) -> None:
             levels=levels,
             last_seq=view.active.first_seq - 1,
             live_count=after_flush(view, view.sealed),
+            prev_log=NO_LOG,  # which is not copied
         )
         destination.commit(state)
 

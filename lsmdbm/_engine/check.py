@@ -65,7 +65,7 @@ class Report:
     foreign: tuple[str, ...]
     """Names that are not ours; they are never touched."""
     files: int
-    """Manifests, logs and tables that were read."""
+    """Manifests, logs and tables that were read; logs that are kept for `changes()` too."""
     blocks: int
     """In tables."""
     records: int
@@ -217,7 +217,7 @@ def _check_logs(directory: Directory, manifest: Manifest, found: _Found) -> None
     except error as exc:
         found.problems.append(problem_of(exc, directory.path))
     for number in numbers(found.names, WAL):
-        if number >= manifest.min_wal:
+        if number >= manifest.min_wal or number <= manifest.prev_log[0]:  # needed, or kept
             found.needed.add(file_name(number, WAL))
             try:
                 _check_log(directory, number, found)

@@ -7,6 +7,8 @@
 Rules
   1. A reader sees one moment until `refresh`; a snapshot of it stays at that one.
   2. Damage is believed when two passes over the same listing agree on it.
+  3. As long as no file is new, the newest log is read on from where it was read to.  Whatever does not go on
+     from there, or is no record, is left to a new beginning.
 
 Thread safety: every method may be called from any thread; `refresh` replaces the view in one step.
 """
@@ -15,22 +17,29 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.errors import ClosedError, CorruptionError, NotFoundError, error
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, Storage
-from lsmdbm._engine.memtable import Memtable
+from lsmdbm._engine.feed import Feed, Step, log_records
+from lsmdbm._engine.memtable import Memtable, fold_newest
 from lsmdbm._engine.moment import Moment, still_open
-from lsmdbm._engine.names import MANIFEST, WAL
-from lsmdbm._engine.recovery import Recovered, recover
+from lsmdbm._engine.names import MANIFEST, WAL, file_name, numbers, parse
+from lsmdbm._engine.recovery import Recovered, apply, decoded, recover
 from lsmdbm._engine.stats import Stats, Totals, gather
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.view import AFTER_FORK, GoneView, View
+from lsmdbm._engine.wal import Log
+from lsmdbm._format import records
+from lsmdbm._format.coding import Malformed
+from lsmdbm._format.records import HEADER_BYTES, RECORD_BYTES, LogHeader
 
 PASSES, SECONDS = 100, 5.0  # after which a directory that keeps changing is given up
+
+Files = list[tuple[str, int | None]]
 
 
 class Reader:
@@ -54,36 +63,103 @@ class Reader:
         self._why_closed: tuple[str, ...] = ()  # unless by close()
         self._lock = threading.RLock()
         self._tables = Tables(directory, options)
-        self._files: list[tuple[str, int | None]] | None = None  # what was read, if all of it was
+        self._files: Files | None = None  # what was read
+        self._is_whole = False  # whether all of it was
+        self._log: Log | None = None  # the newest one, if it may still be written
         self._snapshots: weakref.WeakSet[Moment] = weakref.WeakSet()
         self.refresh()
 
     def refresh(self) -> None:
         """Move to the newest state on disk.  If that fails, the old one stays.
 
-        Tables that are open stay open, with what is cached of them; logs are read anew if any has changed.
+        Tables that are open stay open, with what is cached of them.  If no file is new, only what was added
+        to the newest log is read; else all logs are.
         """
         with self._lock:
-            if self._is_closed:
-                raise ClosedError(*self._why_closed)
+            self._check_open()
             files = self._manifests_and_logs()
-            if files == self._files:
+            if files == self._files and self._is_whole:
                 return
-            recovered = self._settled()
-            version = self._tables.track(recovered.version)
-            sealed = () if recovered.memtable.is_empty else (recovered.memtable,)
-            self._log_files = len(recovered.logs)
-            self.manifest = recovered.manifest
-            active = Memtable(recovered.next_seq)
-            self.view = View(active, sealed, version, self._tables, recovered.table_keys)
-            self._now = Moment(self.view)
-            # A write under way may become whole without any file becoming longer.
-            self._files = None if recovered.has_tail else files
-            self._tables.drop_held()
+            if not self._has_followed(files):
+                self._begin_anew(files)
 
-    def _manifests_and_logs(self) -> list[tuple[str, int | None]]:
-        names = sorted(name for name in self._directory.listdir() if name.endswith((MANIFEST, WAL)))
-        return [(name, self._directory.length(name)) for name in names]
+    def _begin_anew(self, files: Files) -> None:
+        recovered = self._settled()
+        version = self._tables.track(recovered.version)
+        sealed = () if recovered.memtable.is_empty else (recovered.memtable,)
+        self._log_files = len(recovered.logs)
+        self.manifest = recovered.manifest
+        active = Memtable(recovered.next_seq)
+        self._show(View(active, sealed, version, self._tables, recovered.table_keys))
+        self._head = recovered.prev
+        # A write under way may become whole without any file becoming longer.
+        self._is_whole = not recovered.has_tail
+        self._files = [each for each in files if _tells(each[0], self.manifest.min_wal)]
+        newest = recovered.logs[-1] if recovered.logs else None
+        logs = numbers([name for name, _ in self._files], WAL)
+        # A later one that was cut off when it was made may be written yet: then there is none to go on in.
+        self._log = newest if newest is not None and logs[-1:] == [newest.number] else None
+        self._tables.drop_held()
+
+    def _show(self, view: View) -> None:
+        self.view = view
+        self._now = Moment(view)
+
+    def _manifests_and_logs(self) -> Files:
+        """Return name and length of the files that tell what is new; kept logs never do."""
+        names = sorted(self._directory.listdir())
+        least = self.manifest.min_wal if self._files is not None else 0
+        return [(name, self._directory.length(name)) for name in names if _tells(name, least)]
+
+    def _has_followed(self, files: Files) -> bool:
+        """Take what was added to the newest log; False if that is not all there is to it."""  # rule 3
+        log, known = self._log, self._files
+        if log is None or known is None or log.last_seq + 1 != self.view.active.first_seq:
+            return False
+        name = file_name(log.number, WAL)
+        if [each for each in files if each[0] != name] != [each for each in known if each[0] != name]:
+            return False
+        fresh = Memtable(log.last_seq + 1)
+        try:
+            added = self._added(log, fresh)
+        except (NotFoundError, CorruptionError, Malformed):
+            return False
+        if added is None:
+            return False
+        self._log, self._is_whole = added
+        self._files = files
+        if not fresh.is_empty:
+            self._head = self._log.number, self._log.end, self._log.last_seq
+            fresh.last_seq = self._log.last_seq
+            self._show(
+                self.view.with_active(
+                    Memtable(fresh.last_seq + 1), fold_newest((fresh, *self.view.sealed), 0)
+                )
+            )
+        return True
+
+    def _added(self, log: Log, fresh: Memtable) -> tuple[Log, bool] | None:
+        """Take the records behind the known end of a log into a memtable.
+
+        Returns:
+            the log as it is now, and whether it ends there; None if it needs recovery to be understood.
+        """
+        file = self._directory.open(file_name(log.number, WAL))
+        size = file.size()
+        header = LogHeader.decode(file.pread(HEADER_BYTES, 0))
+        end, last_seq, offset = log.end, log.last_seq, log.offset
+        for record in log_records(file, header, offset, size):
+            offset = record.end
+            if records.is_mark(record):
+                continue
+            change = decoded(record, file.path)
+            if record.seq != last_seq + 1 or change.clears:
+                return None
+            apply(fresh, change, record.end - record.offset)
+            end, last_seq = record.end, record.last_seq
+        if file.pread(RECORD_BYTES, offset).strip(b"\0"):
+            return None  # a write under way, or damage
+        return Log(log.number, end, last_seq, offset=offset), offset == size
 
     def _settled(self) -> Recovered:
         deadline = self._storage.monotonic() + SECONDS
@@ -117,8 +193,7 @@ class Reader:
 
     def pin(self) -> View:
         """Return the view of this moment."""
-        if self._is_closed:
-            raise ClosedError(*self._why_closed)
+        self._check_open()
         return self.view
 
     def chunks(
@@ -152,6 +227,25 @@ class Reader:
         with self._lock:
             self._tables.drop_held()
 
+    def changes(self, position: bytes | None) -> Iterator[Step]:
+        """Return what was written from a position on, up to this moment, record by record."""
+        with self._lock:
+            return self._feed().since(position, self._check_open)
+
+    def position(self, seq: int | None = None) -> bytes:
+        """Return the position of this moment, or the one behind all writes below a sequence."""
+        with self._lock:
+            feed = self._feed()
+            return feed.position(feed.next_seq if seq is None else seq)
+
+    def _feed(self) -> Feed:
+        next_seq = self.pin().active.first_seq
+        return Feed(self._directory, self.manifest.uuid, self._head, next_seq)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ClosedError(*self._why_closed)
+
     def sync(self) -> None:
         """Do nothing: nothing was written."""
 
@@ -177,3 +271,9 @@ class Reader:
         if not self._is_closed:
             self._tables.die()
         self.close()
+
+
+def _tells(name: str, min_wal: int) -> bool:
+    """Return whether a file is a manifest, or a log that recovery may need."""
+    parsed = parse(name)
+    return parsed is not None and (parsed[1] == MANIFEST or (parsed[1] == WAL and parsed[0] >= min_wal))

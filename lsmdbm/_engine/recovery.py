@@ -31,7 +31,7 @@ from lsmdbm._format import manifest as manifests
 from lsmdbm._format import records
 from lsmdbm._format.coding import Malformed, Unsupported
 from lsmdbm._format.manifest import MAX_MANIFEST_BYTES, Manifest
-from lsmdbm._format.records import HEADER_BYTES, MAX_LOG_FILE_BYTES, LogHeader, Record
+from lsmdbm._format.records import HEADER_BYTES, MAX_LOG_FILE_BYTES, Change, LogHeader, Record
 
 CHAIN_LOGS, CHAIN_BYTES = 16, 1 << 20  # more than this is flushed at the first write of an opening
 
@@ -74,7 +74,7 @@ class Recovered:
     def prev(self) -> tuple[int, int, int]:
         """Number, end and last sequence of the log that the next one goes on from."""
         if not self.logs:
-            return 0, 0, 0
+            return self.manifest.prev_log
         last = self.logs[-1]
         return last.number, last.end, last.last_seq
 
@@ -170,6 +170,32 @@ def missing_tables(directory: Directory, manifest: Manifest) -> Iterator[Corrupt
             else:
                 continue
             yield CorruptionError(f"{directory.path}/{name}", -1, reason)
+
+
+def decoded(record: Record, path: str) -> Change:
+    """Return what a data record does.
+
+    Raises:
+        CorruptionError: its payload is none.
+        error: it is of a newer format.
+    """
+    try:
+        return records.decode_change(record)
+    except Unsupported as exc:
+        raise error(f"{path}, offset {record.offset}: {exc}") from None
+    except Malformed as exc:
+        raise CorruptionError(path, record.offset, str(exc)) from None
+
+
+def apply(memtable: Memtable, change: Change, charge: int) -> None:
+    """Do to a memtable that nobody reads yet what a record of so many bytes does."""
+    if change.clears:
+        memtable.forget()
+    if change.ranges:
+        memtable.void(change.ranges)
+    memtable.update(change.keys, change.values)
+    memtable.deletes = memtable.deletes or None in change.values
+    memtable.charge += charge
 
 
 @dataclass(slots=True)
@@ -283,7 +309,7 @@ class _Replay:
             last_seq = record.last_seq
             if last_seq > self._last_seq:  # rule 2
                 self._apply(file, record)
-        recovered.logs.append(Log(file.number, data_end, last_seq, is_durable))
+        recovered.logs.append(Log(file.number, data_end, last_seq, is_durable, offset=end))
         recovered.log_bytes += end
         recovered.has_promise = recovered.has_promise or promise > 0
         recovered.next_seq = max(recovered.next_seq, last_seq + 1)
@@ -295,22 +321,11 @@ class _Replay:
         return end
 
     def _apply(self, file: _File, record: Record) -> None:
-        try:
-            change = records.decode_change(record)
-        except Unsupported as exc:
-            raise error(f"{file.path}, offset {record.offset}: {exc}") from None
-        except Malformed as exc:
-            raise CorruptionError(file.path, record.offset, str(exc)) from None
-        memtable, recovered = self._memtable, self._recovered
+        change = decoded(record, file.path)
         if change.clears:
-            memtable.forget()
-            recovered.version = Version()
-            recovered.is_cleared = True
-        if change.ranges:
-            memtable.void(change.ranges)
-        memtable.update(change.keys, change.values)
-        memtable.deletes = memtable.deletes or None in change.values
-        memtable.charge += record.end - record.offset
+            self._recovered.version = Version()
+            self._recovered.is_cleared = True
+        apply(self._memtable, change, record.end - record.offset)
 
     def _judge(self, file: _File, bad: int, later: list[_File]) -> None:
         """Decide what an invalid byte means: corruption, if anything from it on had been promised."""

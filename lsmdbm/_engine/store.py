@@ -13,7 +13,7 @@ Thread safety: every public method may be called from any thread.  `get` takes n
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from lsmdbm._base.chunk import Chunks
@@ -27,6 +27,7 @@ from lsmdbm._engine.count import census
 from lsmdbm._engine.dead import watched
 from lsmdbm._engine.draft import Draft
 from lsmdbm._engine.durability import Durability
+from lsmdbm._engine.feed import Feed, Step
 from lsmdbm._engine.ingest import Source
 from lsmdbm._engine.jobs import Workshop
 from lsmdbm._engine.mapped import mapper_for
@@ -187,6 +188,23 @@ class Store:
     def manifest(self) -> Manifest:
         """What was installed last."""
         return self._tree.manifest
+
+    def changes(self, position: bytes | None) -> Iterator[Step]:
+        """Return what was written from a position on, up to now, record by record."""
+        with self._writer.exclusive(), self._writer.noting_failure():
+            return self._feed().since(position, self._writer.check_open)
+
+    def position(self, seq: int | None = None) -> bytes:
+        """Return the position of now, or the one behind all writes below a sequence."""
+        with self._writer.exclusive(), self._writer.noting_failure():
+            self._writer.settle()
+            feed = self._feed()
+            return feed.position(feed.next_seq if seq is None else seq)
+
+    def _feed(self) -> Feed:
+        """Return what the files of the logs hold by now, which is all that was written."""
+        self._writer.write_out()
+        return Feed(self._directory, self._tree.manifest.uuid, self._wal.head(), self._wal.seq)
 
     def stats(self) -> Stats:
         """Return the figures of this moment."""

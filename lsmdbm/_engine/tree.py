@@ -12,10 +12,10 @@ Rules
   1. `view` is replaced, never changed.  It moves over in one assignment, which comes last.
   2. A result that is installed twice, because the first time was interrupted behind its commit point, does
      no harm: what is in the view already is left alone.
-  3. A log is forgotten when an installed manifest holds its last sequence, a table when an installed
-     manifest no longer names it and no view needs it.  What a manifest says of the newest write in tables and
-     of the number of keys is taken from the view that its tables are taken from: an interruption may come
-     between an install and the view's moving over.
+  3. A log is forgotten, or kept for those who follow, when an installed manifest holds its last sequence, a
+     table when an installed manifest no longer names it and no view needs it.  What a manifest says of the
+     newest write in tables and of the number of keys is taken from the view that its tables are taken from:
+     an interruption may come between an install and the view's moving over.
   4. An ingest takes a sequence of its own, which no log has.  It is the one install that changes what reads
      find.  Cut off, it is over with the next write, sync or close, and what reads have found since stays: the
      state of the view is installed under a higher number, and only then do tables go that are not in it.
@@ -38,8 +38,9 @@ from lsmdbm._engine.count import Count, after_flush
 from lsmdbm._engine.ingest import Source, placed, spans
 from lsmdbm._engine.install import Installer
 from lsmdbm._engine.jobs import Workshop, adopt, finished
+from lsmdbm._engine.keeping import KeptLogs
 from lsmdbm._engine.memtable import Memtable, fold_newest, sources
-from lsmdbm._engine.names import MANIFEST, TABLE, WAL, file_name, parse
+from lsmdbm._engine.names import MANIFEST, TABLE, WAL, file_name, numbers, parse
 from lsmdbm._engine.plan import Plan
 from lsmdbm._engine.recovery import Recovered
 from lsmdbm._engine.stats import Stats, Totals, gather
@@ -68,6 +69,7 @@ class Tree:
         self._installer = Installer(workshop.directory, workshop.counter, recovered.manifest)
         self._ingested: list[TableMeta] = []  # complete, and may be named by a manifest; not settled yet
         self._totals = Totals()
+        self._kept = KeptLogs(workshop.directory, workshop.options.log_keep_bytes)
         self.count = Count(recovered.table_keys)
         self.background = Background(
             workshop, lambda: self.view.version, self._install_flush, self._install_compaction
@@ -321,6 +323,7 @@ class Tree:
             min_wal=self._wal.min_wal(last_seq),
             live_count=live_count,
             shape=self._workshop.options.shape(),
+            prev_log=self._kept.newest(self._wal.flushed(last_seq), before.prev_log),
         )
         tables = self._workshop.tables
         kept = {meta.number for meta in version} | self.background.unfinished
@@ -329,6 +332,8 @@ class Tree:
             move_over()
             tables.retire(meta for level in before.levels for meta in level if meta.number not in kept)
 
+        if self._kept.are_wanted:
+            self._wal.sync_flushed(last_seq)
         try:
             self._installer.install(state, follow)
         except Exception:  # which says what became of it
@@ -338,7 +343,8 @@ class Tree:
                 self.background.drop_all()
                 self._wal.doubt_names()
             raise
-        self._unlink([file_name(number, WAL) for number in self._wal.forget(last_seq)])
+        self._kept.add(self._wal.forget(last_seq))
+        self._unlink([file_name(number, WAL) for number in self._kept.surplus()])
         tables.collect()
 
     def let_go(self, *why: str) -> None:
@@ -365,6 +371,9 @@ class Tree:
         needed |= {file_name(log.number, WAL) for log in self._wal.older}
         self._installer.forget_older()
         names = self._workshop.directory.listdir()
+        self._kept.find(numbers(names, WAL), manifest)
+        self._kept.surplus()
+        needed |= {file_name(number, WAL) for number in self._kept}
         self._unlink([name for name in names if parse(name) and name not in needed])
 
     def _unlink(self, names: list[str]) -> None:

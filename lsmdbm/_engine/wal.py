@@ -355,11 +355,21 @@ class Wal:
             self._header = dataclasses.replace(self._header, first_seq=seq + 1)
         self.position = (offset, seq + 1)
 
-    def forget(self, last_seq: int) -> list[int]:
-        """Let go of the older logs whose writes all are in tables; return their numbers."""
-        gone = [log for log in self.older if log.last_seq <= last_seq]
+    def flushed(self, last_seq: int) -> list[Log]:
+        """Return the older logs whose writes all are in tables, oldest first."""
+        return [log for log in self.older if log.last_seq <= last_seq]
+
+    def forget(self, last_seq: int) -> list[Log]:
+        """Let go of the older logs whose writes all are in tables, and return them."""
+        gone = self.flushed(last_seq)
         self.older = [log for log in self.older if log.last_seq > last_seq]
-        return [log.number for log in gone]
+        return gone
+
+    def head(self) -> tuple[int, int, int]:
+        """Return number, end and last sequence of the log that holds the newest write, as the next would."""
+        header, seq = self._header, self.seq
+        is_begun = header is not None and seq > header.first_seq
+        return (self.number, self._data_end, seq - 1) if is_begun else self.prev
 
     def min_wal(self, last_seq: int) -> int:
         """Return the lowest log number that holds a write above `last_seq`; the next number if none does."""
@@ -472,6 +482,23 @@ class Wal:
         except error as exc:
             if exc.errno not in DISK_FULL:
                 raise self._failed(exc) from exc
+
+    def sync_flushed(self, last_seq: int) -> None:
+        """Sync the logs whose writes are about to be in tables: for those who follow, nothing else needs it.
+
+        While another thread syncs, that is left to it.
+
+        Raises:
+            FailedError: it did not work, and never will.
+        """
+        if self._in_sync is not None:
+            return
+        for log in self.flushed(last_seq):
+            file = log.file
+            if file is not None and not log.is_durable:
+                log.file = None  # rule 5: suspect, if the result is lost
+                synced(file.fdatasync)
+                log.file = file
 
     def close(self) -> None:
         """Let go of the files, and of what is still in the buffer."""

@@ -215,11 +215,27 @@ class Writer:
         """Put into tables what no sync of its log makes durable any more."""
         self.prepare_read()
         has_suspects = self.wal.has_suspects()
-        is_built_on = self.recovered is not None and self.recovered.is_suspect
-        if has_suspects or is_built_on or self.tree.is_unsettled or self._failure is not None:
+        if has_suspects or self._failure is not None:
             self.prepare_write()
+        self.settle()
         if has_suspects:
             self.tree.flush_now()
+
+    def settle(self) -> None:
+        """Install what is there, if nobody knows whether the next opening would find it."""
+        is_built_on = self.recovered is not None and self.recovered.is_suspect
+        if is_built_on or self.tree.is_unsettled:
+            self.prepare_write()
+
+    def write_out(self) -> None:
+        """Have everything that was written in the files of the logs.
+
+        Raises:
+            FailedError: writing has failed before, and nobody knows what is in them.
+        """
+        self.prepare_read()
+        self._check_failed()
+        self.wal.drain()
 
     def _check_failed(self) -> None:
         failure = self.failed()

@@ -9,13 +9,13 @@ ROOT = Path(__file__).parents[2]
 LAYERS = {  # lowest layer first; inside a layer, lowest module first
     "lsmdbm._base.": "errors ending options chunk intervals process storage lru",
     "lsmdbm._format.": "coding columns records manifest bloom envelope block dictionaries footer table_writer"
-    " messages table_reader salvage",
+    " messages table_reader salvage position",
     "lsmdbm._engine.": "names memtable merge version tables view count dead moment validation draft stats"
-    " install mapped wal plan leveled tiered fifo picker samples jobs delegate ingest background recovery"
-    " tree reader syncer group writer durability store worker sharing recognition check removal destination"
-    " backup repair building loading",
+    " install mapped wal keeping plan leveled tiered fifo picker samples jobs delegate ingest background"
+    " recovery feed tree reader syncer group writer durability store worker sharing recognition check removal"
+    " destination backup repair building loading",
     "lsmdbm.": "coercion ranges source retries decoded decoded_handle text snapshot transaction batch"
-    " database tally shelve registration migration maintenance bulk aio.lane aio.stream aio.reads"
+    " changes database tally shelve registration migration maintenance bulk aio.lane aio.stream aio.reads"
     " aio.snapshot aio.batch aio.transaction aio.database aio dbapi.errors dbapi.types dbapi.session"
     " dbapi.bounds dbapi.kv dbapi.statements dbapi.ddl dbapi.cursor dbapi.connection dbapi",
 }

@@ -242,6 +242,7 @@ BAD = {
     "max_bytes": [0, -1, 1.5, "1G", True],
     "background": ["", None, True],
     "log_io": ["", None],
+    "log_keep_bytes": [-1, 1.5, "64M", None, True, 1 << 63],
     "max_open_files": [0, None],
     "verify_on_open": [0, 1, None, "yes"],
 }

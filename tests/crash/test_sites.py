@@ -19,6 +19,7 @@ from support import sites
 from support.budgets import Budget
 from support.crash_storage import CrashStorage
 from support.faults import Trial, faults, is_of_a_flush_at_close
+from support.followers import IN_THE_LOG, crashes_of
 from support.sites import Site, removed
 from support.sweep import STEPS, Sweep, finished
 from support.workload import PATH, Session, recover
@@ -130,6 +131,12 @@ def full_disks(case, reach):
             site.operation == "pwrite" and fault.errno == errno.ENOSPC and not fault.is_sticky
         ),
     )
+
+
+def followers(case, reach):
+    """Who follows is not told that changes are lost, unless it had seen some of them."""
+    for outcome in crashes_of(case, reach, IN_THE_LOG, 1 << 30, ("full",)):
+        assert outcome.was_lost == outcome.is_taken_back, outcome
 
 
 def written(seed, rng, others=0):
@@ -269,6 +276,7 @@ SYNC_SITES = {
     Site("or else later", WRITER, "Writer._begin", SYNC_PARENT.format("self._", "self._")): young,
     Site("sync()", DURABILITY, "Durability.sync_logs", "target.sync()"): crashes,
     Site("close()", DURABILITY, "Durability.end_log", "target.sync()"): crashes,
+    Site("logs that are kept", WAL, "Wal.sync_flushed", "synced(file.fdatasync)"): followers,
     Site("full", DURABILITY, "Durability._follow_up", "self.sync_written", "None"): crashes,
     Site("interval", DURABILITY, "Durability._sync_if_due", "self.sync_written(seq)"): every_second,
     Site(
@@ -312,7 +320,7 @@ ORDER_SITES = {
     ): before_manifests,
     Site(
         *("logs go behind the install", "_engine.tree", "Tree._install", INSTALLED),
-        f"self._unlink([file_name(number, WAL) for number in self._wal.forget(last_seq)]); {INSTALLED}",
+        f"self._unlink([file_name(log.number, WAL) for log in self._wal.forget(last_seq)]); {INSTALLED}",
     ): crashes,
     Site(
         *("tables go behind the install", "_engine.tree", "Tree._install", INSTALLED),
@@ -323,7 +331,7 @@ ORDER_SITES = {
         *("logs stay while they are needed", WAL, "Wal.min_wal"),
         *("min(needed, default=self.counter.next_number)", "self.counter.next_number"),
     ): crashes,
-    Site("only flushed logs are forgotten", WAL, "Wal.forget", "log.last_seq <= last_seq", "True"): crashes,
+    Site("only flushed logs are forgotten", WAL, "Wal.flushed", "log.last_seq <= last_seq", "True"): crashes,
     Site("the buffer before a sync", WAL, "Wal.target", "self.drain()"): crashes,
     Site("the buffer before a rotation", WAL, "Wal.rotate", "self.drain()"): crashes,
     Site("the buffer before the end", DURABILITY, "Durability.end_log", "wal.drain()"): crashes,
@@ -364,7 +372,7 @@ CHECKSUM_SITES = {
     Site("log header", RECORDS, "LogHeader.decode", HEADER_CRC, NO): damage,
     Site(
         *("record", RECORDS, "record_at"),
-        *("crc32(memoryview(data)[offset + U32.size:end], seed) != crc", NO),
+        *("crc32(memoryview(data)[start + U32.size:end], seed) != crc", NO),
     ): damage,
     Site(
         *("manifest", "_format.manifest", "_check"),
@@ -406,13 +414,17 @@ BEYOND_CRASHES = {
     Site(
         *("a log has its own number", RECOVERY, "_Replay._open", "header.number != number", NO)
     ): "unit/test_recovery.py::test_a_copy_of_another_log_is_ignored",
+    Site(
+        *("a position", "_format.position", "Position.decode"),
+        *("U32.unpack_from(data, _POSITION.size)[0] != crc32(data[:-U32.size])", NO),
+    ): "unit/test_position.py",
     # Ingests have a sweep of their own
     Site(
         *("the state that reads found", "_engine.tree", "Tree.settle_ingest", "self.install_empty_memory()")
     ): INGEST,
     Site("before a write", WRITER, "Writer.prepare_write", "self.tree.settle_ingest()"): INGEST,
     Site("before the end", DURABILITY, "Durability.end_log", "tree.settle_ingest()"): INGEST,
-    Site("before a sync", WRITER, "Writer.prepare_sync", "self.tree.is_unsettled", NO): INGEST,
+    Site("before a sync", WRITER, "Writer.settle", "self.tree.is_unsettled", NO): INGEST,
     Site("bytes of a file", "_engine.building", "Building.finish", "self._file.fsync()"): INGEST,
     Site("the name of a file", "_engine.building", "Building.finish", "self._directory.sync()"): INGEST,
     Site(

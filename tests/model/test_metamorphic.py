@@ -78,6 +78,7 @@ def configuration(name: str) -> Configuration:
         "background": rng.choice(("inline", "process", "manual")),
         "durability": rng.choice(("none", "process", "interval", "full")),
         "log_io": rng.choice(("pwrite", "mmap", "auto")),
+        "log_keep_bytes": rng.choice((0, 1, 1 << 18)),
     }
     return Configuration(name, options, rng.choice((0.0, 0.002, 0.02)))
 

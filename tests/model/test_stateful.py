@@ -49,6 +49,7 @@ options = st.fixed_dictionaries(
         "cache_bytes": st.sampled_from([0, 600, 1 << 20]),
         "background": st.sampled_from(["inline", "process", "manual"]),
         "log_io": st.sampled_from(["pwrite", "mmap", "auto"]),
+        "log_keep_bytes": st.sampled_from([0, 1, 1 << 18]),
         "max_open_files": st.sampled_from([1, 2, 100]),
         "verify_on_open": st.booleans(),
     }

@@ -27,17 +27,28 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from lsmdbm._base.errors import CorruptionError, FailedError, LockedError, NotFoundError, error
+from lsmdbm._base.errors import (
+    CorruptionError,
+    FailedError,
+    HistoryLostError,
+    LockedError,
+    NotFoundError,
+    error,
+)
+from lsmdbm._base.options import Options
+from lsmdbm._engine.reader import Reader
 from lsmdbm._engine.recognition import is_ours
 from lsmdbm._format.records import HEADER_BYTES
 from lsmdbm.database import Database, open_on
 from support.crash_storage import SYNCS, CrashStorage
+from support.engine import entries
+from support.followers import applied
 from support.workload import KEYS, LEVELS, LOG_IOS, PATH, TINY, Point, Session, State, build
 
 SCENARIOS = ("fresh", "killed", "power lost", "other file", "locked", "read")
 OPERATIONS = ("put", "put", "batch", "delete", "put", "look", "take", "put", "add", "count", "sync", "put")
 OPERATIONS += ("flush", "put", "large", "get", "compact", "put", "wait", "clear", "put", "reopen", "put")
-OPERATIONS += ("ingest", "put")
+OPERATIONS += ("ingest", "put", "follow", "put", "follow", "beside")
 PROBE = b"probe"
 SMALL = {**TINY, "block_bytes": 256}
 
@@ -133,6 +144,7 @@ class Trial:
                 self.mode = rng.choice(("strict", "torn", "reorder"))
             session.abandon()
         self.log_io = rng.choice((*LOG_IOS, "auto"))
+        self.keep_bytes = rng.choice((0, 300, 1 << 20))
         self.sites: dict[int, Site] = {}
         self.follows = False
 
@@ -154,6 +166,8 @@ class Trial:
         self.has_written = False
         self.is_lied_to = any(fault.kind == "late" for fault in faults)
         self.is_reverted = any(fault.kind == "reverted" for fault in faults)
+        self.position: bytes | None = None
+        self.seen: list[State] = []  # where `position` is, if that is known
         self.sites = {}
         self.struck: list[Site] = []
         self.faults = faults
@@ -263,6 +277,7 @@ class Trial:
             return False
         flag = flag or ("n" if self.scenario == "other file" and not self.has_opened else "c")
         options = {**SMALL, "durability": self.level, "log_io": self.log_io, "timeout": 0.1}
+        options["log_keep_bytes"] = self.keep_bytes
         opened: list[Database] = []
         if flag == "n":
             self._began([{}])
@@ -425,6 +440,42 @@ class Trial:
         key = self.rng.choice(KEYS)
         if self._attempt("get", lambda: found.append(self._open_db.get(key))):
             assert found[0] in [state.get(key) for state in self.possible]
+
+    def _follow(self) -> None:
+        """Take what was changed since the last time, unless that is told to be lost."""
+        db, seen = self._open_db, self.seen
+
+        def follow() -> None:
+            try:
+                changes = list(db.changes(self.position))
+            except HistoryLostError:
+                changes, seen[:] = [], []
+            self.position = db.position()
+            found = dict(db.items())
+            for change in changes:
+                seen[:] = [applied(state, change) for state in seen]
+            assert not seen or found in seen, mismatch(found, seen)
+            seen[:] = [found]
+
+        self._attempt("follow", follow)
+
+    def _beside(self) -> None:
+        """Read as another process does, and go on there."""
+        storage, options = self.storage, Options(cache_bytes=0)
+        readers: list[Reader] = []
+        if not self._attempt(
+            "read beside",
+            lambda: readers.append(Reader(storage, storage.directory(PATH, 0o666), options)),
+        ):
+            return
+        (reader,) = readers
+        self._put()
+        if self._attempt("refresh beside", reader.refresh) and self.level != "none":
+            found: State = {}
+            if self._attempt("look beside", lambda: found.update(entries(reader))):
+                survivors = self._survivors()
+                assert found in survivors, mismatch(found, survivors)
+        reader.close()
 
     def _reopen(self) -> None:
         self.close()

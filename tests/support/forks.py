@@ -43,6 +43,8 @@ USES: dict[str, Callable[[lsmdbm.Database], Any]] = {
     "flush": lambda db: db.flush(),
     "compact": lambda db: db.compact(),
     "stats": lambda db: db.stats(),
+    "changes": lambda db: db.changes(),
+    "position": lambda db: db.position(),
 }
 
 

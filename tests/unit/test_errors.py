@@ -13,6 +13,7 @@ from lsmdbm._base.errors import (
     CorruptionError,
     FailedError,
     FlagError,
+    HistoryLostError,
     LockedError,
     NotFoundError,
     ReadOnlyError,
@@ -28,6 +29,7 @@ ALSO = {  # what else an error is caught as
     CorruptionError: OSError,
     FailedError: OSError,
     ConflictError: OSError,
+    HistoryLostError: OSError,
 }
 EXAMPLES = [
     error("no"),
@@ -41,6 +43,7 @@ EXAMPLES = [
     CorruptionError("words/000007.sst", -1, "too short"),
     FailedError("sync failed"),
     ConflictError("read key has changed"),
+    HistoryLostError("words", "sequences 3 to 5 are in no log", bytes(32)),
 ]
 
 

@@ -1,13 +1,17 @@
 """The reader: one moment of a database that somebody else may be writing, and nothing changed by looking."""
 
 import errno
+import random
+from contextlib import contextmanager
 
 import pytest
 
 from lsmdbm._base.errors import ClosedError, CorruptionError, NotFoundError, error
+from lsmdbm._base.intervals import interval
 from lsmdbm._base.options import Options
+from lsmdbm._engine.feed import FIRST_BYTES
 from lsmdbm._engine.reader import PASSES, SECONDS, Reader
-from support.crash_storage import READS, CrashStorage
+from support.crash_storage import READS, CrashFile, CrashStorage
 from support.engine import MODE, PATH, TINY, calls_since, close, entries, names, open_store
 
 
@@ -239,6 +243,113 @@ def test_refresh_lets_go_of_tables_nobody_needs(storage, store):
     store.put(b"zzz", b"value")
     reader.refresh()
     assert live == set(reader._tables._held)
+
+
+@pytest.mark.parametrize("log_io", ["pwrite", "mmap"])
+def test_refresh_reads_only_what_was_added_to_the_log(storage, log_io):
+    store = open_store(storage, memtable_bytes=1 << 20, log_io=log_io)
+    expected = fill(store, 1000)
+    reader = reader_of(storage)
+    for number in range(3):
+        store.put(b"new", b"%d" % number)
+        expected[b"new"] = b"%d" % number
+        start = storage.count
+        with read_bytes(storage) as counted:
+            reader.refresh()
+        assert expected == entries(reader)
+        assert 1 == [call.partition(" ")[0] for call in calls_since(storage, start)].count("open")
+        assert counted[0] < 2 * FIRST_BYTES
+    assert len(expected) == reader.length()
+    close(storage, store)
+
+
+@contextmanager
+def read_bytes(storage):
+    """Count what is read of files."""
+    counted = [0]
+    whole = CrashFile.pread
+
+    def pread(file, length, offset):
+        data = whole(file, length, offset)
+        counted[0] += len(data)
+        return data
+
+    CrashFile.pread = pread
+    try:
+        yield counted
+    finally:
+        CrashFile.pread = whole
+
+
+@pytest.mark.parametrize("log_io", ["pwrite", "mmap"])
+@pytest.mark.parametrize("keep_bytes", [0, 1 << 20])
+def test_a_reader_that_refreshes_shows_what_a_new_one_shows(storage, seed, log_io, keep_bytes):
+    rng = random.Random(f"{seed} {log_io} {keep_bytes}")
+    store = open_store(storage, memtable_bytes=4096, log_io=log_io, log_keep_bytes=keep_bytes)
+    reader = reader_of(storage)
+    keys = [b"%02d" % number for number in range(30)]
+    followed = 0
+    for _ in range(150):
+        low, high = sorted(rng.sample(keys, 2))
+        what = rng.choice(["put"] * 10 + ["batch", "range", "take", "sync", "flush", "clear", "reopen"])
+        if what == "put":
+            store.put(low, bytes(rng.randrange(100)))
+        elif what == "batch":
+            store.batch([low, high], [None, b"batch"], interval(keys[3], low) if rng.random() < 0.5 else ())
+        elif what == "range":
+            store.batch((), (), interval(low, high))
+        elif what == "take":
+            store.take(low)
+        elif what == "reopen":
+            close(storage, store)
+            store = open_store(storage, memtable_bytes=4096, log_io=log_io, log_keep_bytes=keep_bytes)
+        elif what != "clear" or rng.random() < 0.3:
+            getattr(store, what)()
+        before = reader.view.version
+        reader.refresh()
+        followed += reader.view.version is before
+        fresh = reader_of(storage)
+        assert entries(fresh) == entries(reader)
+        assert fresh.length() == reader.length()
+        assert [fresh.get(key) for key in keys] == [reader.get(key) for key in keys]
+        assert fresh.position() == reader.position()
+        assert fresh.stats().levels == reader.stats().levels
+    assert followed > 40
+    close(storage, store)
+
+
+def test_refresh_tells_of_damage_behind_what_was_read(storage):
+    store = open_store(storage, memtable_bytes=1 << 20)
+    store.put(b"1", b"1")
+    reader = reader_of(storage)
+    store.put(b"2", b"2")
+    store.put(b"3", b"3")
+    store.sync()
+    name = names(storage, "wal")[0]
+    whole = storage.contents(PATH)[name]
+    place = whole.index(b"22")  # of the second record: key and value
+    storage.plant(f"{PATH}/{name}", whole[:place] + b"?" + whole[place + 1 :])
+    with pytest.raises(CorruptionError, match="had been synced"):
+        reader.refresh()
+    assert {b"1": b"1"} == entries(reader)
+    close(storage, store)
+
+
+def test_refresh_finds_what_goes_into_a_log_that_was_cut_off_when_it_was_made(storage):
+    """A mapped log is as long as it will ever be before its first record, and has no header then."""
+    store = open_store(storage, log_io="mmap")
+    store.put(b"1", b"1")
+    store._wal.rotate()
+    store._wal._start()
+    store._wal._file.map(64 << 10)
+    store._wal._limit = 1 << 15
+    reader = reader_of(storage)
+    reader.refresh()
+    store.put(b"2", b"2")
+    reader.refresh()
+
+    assert {b"1": b"1", b"2": b"2"} == entries(reader)
+    close(storage, store)
 
 
 def test_refresh_looks_again_at_a_record_that_was_under_way(storage, store):
