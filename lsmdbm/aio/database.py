@@ -29,7 +29,9 @@ from lsmdbm.aio.batch import AsyncBatch
 from lsmdbm.aio.lane import Lane, WriteLane, outcome
 from lsmdbm.aio.reads import Opening, Reads, kept
 from lsmdbm.aio.snapshot import Snapshot
+from lsmdbm.aio.stream import Stream, pieces_of_changes
 from lsmdbm.aio.transaction import Transaction
+from lsmdbm.changes import Change, checked_position
 from lsmdbm.coercion import Data, key_bytes, pairs_of, value_bytes
 from lsmdbm.retries import ATTEMPTS, waits
 
@@ -275,6 +277,28 @@ class Database(Reads):
     async def stats(self) -> Stats:
         """Return what the tree looks like and what it has done since it was opened."""
         return await self._read(self._database.stats)
+
+    def changes(self, since: bytes | None = None) -> Stream[Change]:
+        """Return what was written from a position on, up to the moment of the first step, for `async for`.
+
+        See `lsmdbm.Database.changes()`; what that raises at once, the first step raises.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with open("orders", "n") as db:
+        ...         start = await db.position()
+        ...         await db.put("1", "open")
+        ...         return [change.items async for change in db.changes(start)]
+        >>> asyncio.run(main())
+        [((b'1', b'open'),)]
+        """
+        self._open_view()
+        database, position = self._database, checked_position(since)
+        return Stream(self._reads, self._open_view, lambda: pieces_of_changes(database.changes(position)))
+
+    async def position(self) -> bytes:
+        """Return the position of now, from which `changes()` gives what is written from here on."""
+        return await self._read(self._database.position)
 
     def snapshot(self) -> Opening[Snapshot]:
         """Return all entries of this moment: `async with db.snapshot() as s`, or `s = await db.snapshot()`.

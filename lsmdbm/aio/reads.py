@@ -18,7 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 
 from lsmdbm._engine.view import View
 from lsmdbm.aio.lane import Lane
-from lsmdbm.aio.stream import Stream
+from lsmdbm.aio.stream import Stream, pieces_of_range
 from lsmdbm.coercion import Data, lookup_bytes
 from lsmdbm.ranges import Range
 from lsmdbm.source import SortedSource
@@ -162,7 +162,7 @@ class Reads:
         reverse: bool = False,
     ) -> Stream[bytes]:
         """Return the keys with `start <= key < stop` and that prefix, for `async for`; reads no values."""
-        return Stream(self._reads, self._open_view, self._range(start, stop, prefix, reverse), "keys")
+        return self._stream(self._range(start, stop, prefix, reverse), "keys")
 
     def values(
         self,
@@ -173,7 +173,7 @@ class Reads:
         reverse: bool = False,
     ) -> Stream[bytes]:
         """Return the values of those keys, in the order of the keys, for `async for`."""
-        return Stream(self._reads, self._open_view, self._range(start, stop, prefix, reverse), "values")
+        return self._stream(self._range(start, stop, prefix, reverse), "values")
 
     def items(
         self,
@@ -187,10 +187,14 @@ class Reads:
 
         All of one moment, that of the first step.  They are fetched 1,000 or 256 KiB at a time.
         """
-        return Stream(self._reads, self._open_view, self._range(start, stop, prefix, reverse), "items")
+        return self._stream(self._range(start, stop, prefix, reverse), "items")
 
     def __aiter__(self) -> Stream[bytes]:
         return self.keys()
+
+    def _stream(self, entries: Range, what: str) -> Stream[Any]:
+        check_open = self._open_view
+        return Stream(self._reads, check_open, lambda: pieces_of_range(entries, what, check_open))
 
     def _range(
         self, start: Data | None, stop: Data | None, prefix: Data | None, reverse: bool = False

@@ -47,6 +47,10 @@ class Snapshot(Reads):
         self._database._open_view()
         return self._snapshot._moment.view
 
+    async def position(self) -> bytes:
+        """Return the position of this moment, from which `changes()` gives what was written after it."""
+        return await self._read(self._snapshot.position)
+
     async def close(self) -> None:
         """Let go of the moment.  Twice is fine."""
         if self._database._closing is not None:

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
-from lsmdbm._base.chunk import Chunks
 from lsmdbm.aio.lane import Lane, outcome
+from lsmdbm.changes import Change
 from lsmdbm.ranges import Range
 
 T = TypeVar("T")
@@ -26,20 +26,21 @@ CHUNK_ENTRIES, CHUNK_BYTES = 1000, 256 << 10  # what is fetched at a time, at le
 
 
 class Stream(AsyncIterator[T], Generic[T]):
-    """The keys, values or entries of a range, in order, for `async for`.  Made by `keys()` and its like.
+    """The keys, values or entries of a range, or changes, in order, for `async for`.
 
-    Nothing is read before the first step.
+    Made by `keys()` and its like.  Nothing is read before the first step.
     """
 
     __module__ = "lsmdbm.aio"
-    __slots__ = ("_check_open", "_chunks", "_fetching", "_is_over", "_lane", "_range", "_ready", "_what")
+    __slots__ = ("_begin", "_check_open", "_fetching", "_is_over", "_lane", "_pieces", "_ready")
 
-    def __init__(self, lane: Lane, check_open: Callable[[], object], entries: Range, what: str) -> None:
+    def __init__(
+        self, lane: Lane, check_open: Callable[[], object], begin: Callable[[], Iterator[list[T]]]
+    ) -> None:
         self._lane = lane
         self._check_open = check_open
-        self._range = entries
-        self._what = what  # "keys", "values" or "items"
-        self._chunks: Chunks | None = None  # once it has begun, and until it is over
+        self._begin = begin  # called in a thread
+        self._pieces: Iterator[list[T]] | None = None  # once it has begun, and until it is over
         self._ready: Iterator[T] = iter(())
         self._fetching: asyncio.Future[list[T]] | None = None
         self._is_over = False
@@ -73,22 +74,9 @@ class Stream(AsyncIterator[T], Generic[T]):
 
     def _next_piece(self) -> list[T]:
         """Return the next piece, an empty one at the end.  In a thread."""
-        entries, what = self._range, self._what
-        if self._chunks is None:
-            self._chunks = entries._pass(keys_only=what == "keys")
-        step = -1 if entries._reverse else 1
-        piece: list[object] = []
-        size = 0
-        for keys, values in self._chunks:
-            self._check_open()
-            if what == "items":
-                piece += [*zip(keys, values, strict=True)][::step]
-            else:
-                piece += (keys if what == "keys" else values)[::step]
-            size += sum(map(len, keys)) + sum(map(len, cast("list[bytes]", values)))  # a read gives no None
-            if len(piece) >= CHUNK_ENTRIES or size >= CHUNK_BYTES:
-                break
-        return cast("list[T]", piece)
+        if self._pieces is None:
+            self._pieces = self._begin()
+        return next(self._pieces, [])
 
     async def aclose(self) -> None:
         """End the iteration, and let go of what it keeps, on disk and in memory.  Twice is fine."""
@@ -96,9 +84,42 @@ class Stream(AsyncIterator[T], Generic[T]):
         self._end()
         if fetching is not None:
             await asyncio.wait([fetching])
-            self._chunks = None
+            self._pieces = None
 
     def _end(self) -> None:
         self._is_over = True
         self._ready = iter(())
-        self._fetching = self._chunks = None
+        self._fetching = self._pieces = None
+
+
+def pieces_of_range(entries: Range, what: str, check_open: Callable[[], object]) -> Iterator[list[Any]]:
+    """Yield a range piece by piece: its "keys", "values" or "items"."""
+    step = -1 if entries._reverse else 1
+    piece: list[object] = []
+    size = 0
+    for keys, values in entries._pass(keys_only=what == "keys"):
+        check_open()
+        if what == "items":
+            piece += [*zip(keys, values, strict=True)][::step]
+        else:
+            piece += (keys if what == "keys" else values)[::step]
+        size += sum(map(len, keys)) + sum(map(len, cast("list[bytes]", values)))  # a read gives no None
+        if len(piece) >= CHUNK_ENTRIES or size >= CHUNK_BYTES:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
+
+
+def pieces_of_changes(changes: Iterator[Change]) -> Iterator[list[Change]]:
+    """Yield changes piece by piece."""
+    piece: list[Change] = []
+    size = 0
+    for change in changes:
+        piece.append(change)
+        size += sum(len(key) + len(value or b"") for key, value in change.items)
+        if len(piece) >= CHUNK_ENTRIES or size >= CHUNK_BYTES:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece

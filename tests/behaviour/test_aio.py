@@ -16,7 +16,7 @@ import pytest
 
 import lsmdbm
 from lsmdbm import aio
-from lsmdbm.aio import lane
+from lsmdbm.aio import lane, stream
 from lsmdbm.aio.database import open_on
 from support.crash_storage import CrashStorage
 from support.layers import TINY
@@ -953,6 +953,42 @@ def test_a_forgotten_transaction_is_rolled_back_and_leaves_no_thread(path):
             assert (0, 0) == (await db.length(), (await db.stats()).snapshots)
 
     run(main)
+
+
+def test_whoever_follows_is_told_of_every_change_without_a_call_in_the_loop(disk, monkeypatch):
+    monkeypatch.setattr(stream, "CHUNK_ENTRIES", 7)
+
+    async def main():
+        async with opened(disk, log_keep_bytes=1 << 20, memtable_bytes=2000) as db:
+            start = await db.position()
+            for number in range(50):
+                await db.put(b"%02d" % number, bytes(100))
+            async with db.snapshot() as snapshot:
+                await db.delete("00")
+                behind = [change.items async for change in db.changes(await snapshot.position())]
+            changes = [change async for change in db.changes(start)]
+            following = db.changes(changes[10].next)
+            first = await following.__anext__()
+            await db.put("late", "1")
+            rest = [change.seq async for change in following]
+            assert [] == [change async for change in db.changes(await db.position())]
+            with pytest.raises(lsmdbm.HistoryLostError):
+                async with opened(Disk()) as other:
+                    [_ async for _ in other.changes(changes[-1].next)]
+            with pytest.raises(TypeError, match="a position is bytes"):
+                db.changes(7)
+            unfinished = db.changes()
+            assert 1 == (await unfinished.__anext__()).seq
+        with pytest.raises(lsmdbm.ClosedError):
+            await unfinished.__anext__()
+        with pytest.raises(lsmdbm.ClosedError):
+            db.changes()
+        assert [((b"00", None),)] == behind
+        assert list(range(1, 52)) == [change.seq for change in changes]
+        assert (12, list(range(13, 52))) == (first.seq, rest)
+
+    run(main)
+    assert [] == disk.in_loop
 
 
 @pytest.mark.parametrize("end", ["aclose", "break", "exhaust"])
