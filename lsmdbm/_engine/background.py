@@ -47,6 +47,7 @@ class Job:
     total_bytes: int
     memtables: tuple[Memtable, ...] = ()  # of a flush, newest first
     plan: Plan | None = None  # of a compaction
+    is_delegated: bool = False
     done_bytes: int = 0
     outputs: list[TableMeta] | None = None  # once they are complete
 
@@ -79,6 +80,8 @@ class Background:
         self.flushing: Job | None = None
         self.compacting: Job | None = None
         self.trouble: error | None = None
+        self.stalls = 0
+        self.seconds = (0.0, 0.0)  # that writers spent in slices, and stalls in them; replaced in one step
 
     @property
     def unfinished(self) -> set[int]:
@@ -104,11 +107,12 @@ class Background:
     def _begin(self, plan: Plan) -> None:
         total = sum(meta.raw_bytes for meta in plan.inputs)
         delegate, version = self._delegate, self._version()
-        if delegate is not None and delegate.takes(total):
+        is_delegated = delegate is not None and delegate.takes(total)
+        if delegate is not None and is_delegated:
             steps = delegate.compact(plan, version)
         else:
             steps = compact(plan, version, self._workshop)
-        self.compacting = Job(steps, total, plan=plan)
+        self.compacting = Job(steps, total, plan=plan, is_delegated=is_delegated)
 
     def reconsider(self) -> None:
         """Say that tables have come otherwise than by a job: a compaction may be due."""
@@ -141,6 +145,10 @@ class Background:
         """
         if self._failures and self._workshop.storage.monotonic() < self._retry_at:
             return
+        if self.flushing is None and self.compacting is None and not self._is_due:
+            return
+        since = self._workshop.storage.monotonic()
+        is_stall = False
         try:
             if self.flushing is not None:
                 runway = room_bytes - self._workshop.options.memtable_bytes // 2
@@ -149,11 +157,31 @@ class Background:
             self._plan_next()
             if self.compacting is not None:
                 owed = int(written_bytes * self._pace(self.compacting))
-                self.work(self.compacting, owed, waits=self._pressure() >= PATIENCE)
+                waits = self._pressure() >= PATIENCE
+                is_stall = waits and self.compacting.is_delegated
+                self.work(self.compacting, owed, waits=waits)
         except FailedError:
             raise
         except error as exc:
             self.note(exc)
+        finally:
+            self._count(since, is_stall)
+
+    def wait_for_flush(self) -> None:
+        """End the flush under way, if there is one, before a write goes on: the next one is due already."""
+        if self.flushing is not None:
+            since = self._workshop.storage.monotonic()
+            try:
+                self.work(self.flushing)
+            finally:
+                self._count(since, True)
+
+    def _count(self, since: float, is_stall: bool) -> None:
+        """Count the time that a write has spent here."""
+        spent = self._workshop.storage.monotonic() - since
+        slices, stalls = self.seconds
+        self.seconds = slices + spent, stalls + (spent if is_stall else 0.0)
+        self.stalls += is_stall
 
     def work_off_small(self, limit_bytes: int) -> None:
         """Do the compactions that are due, to their end, as long as they read no more than this."""

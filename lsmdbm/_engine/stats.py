@@ -45,7 +45,15 @@ class Stats:
     delegated: int  # compactions that another process did
     drops: int  # times that "fifo" gave its oldest tables up
     dropped_bytes: int  # of those tables
+    slice_seconds: float  # that writes have spent on flushes and compactions, stalls included
+    stalls: int  # writes that had to wait: for a whole flush, or for the process that compacts
+    stall_seconds: float  # that they waited
+    get_read_bytes: int  # of blocks, from disk or from the cache of the system, by point reads
+    scan_read_bytes: int  # by iterations, counts and other reads in order
+    compaction_read_bytes: int  # by compactions in this process
     cache_bytes: int
+    cache_hits: int  # of point reads that found their block in the cache
+    cache_misses: int
     cache_hit_rate: float | None
     filter_probes: int
     blocks_read: int  # by point reads
@@ -92,13 +100,14 @@ class Totals:
 
     __slots__ = (
         *("compacted_bytes", "compactions", "delegated", "dropped_bytes", "drops", "flushed_bytes"),
-        *("flushes",),
-        *("moves", "written_bytes"),
+        *("flushes", "moves", "written_bytes"),
+        *("slice_seconds", "stall_seconds", "stalls"),
     )
 
     def __init__(self) -> None:
         self.compacted_bytes = self.compactions = self.flushed_bytes = self.flushes = 0
-        self.moves = self.delegated = self.drops = self.dropped_bytes = self.written_bytes = 0
+        self.moves = self.delegated = self.drops = self.dropped_bytes = self.written_bytes = self.stalls = 0
+        self.slice_seconds = self.stall_seconds = 0.0
 
 
 def gather(
@@ -123,7 +132,15 @@ def gather(
         delegated=totals.delegated,
         drops=totals.drops,
         dropped_bytes=totals.dropped_bytes,
+        slice_seconds=totals.slice_seconds,
+        stalls=totals.stalls,
+        stall_seconds=totals.stall_seconds,
+        get_read_bytes=counters.get_bytes,
+        scan_read_bytes=counters.scan_bytes,
+        compaction_read_bytes=counters.compaction_bytes,
         cache_bytes=blocks.cost,
+        cache_hits=blocks.hits,
+        cache_misses=blocks.misses,
         cache_hit_rate=blocks.hits / asked if asked else None,
         filter_probes=counters.filter_probes,
         blocks_read=counters.blocks_read,

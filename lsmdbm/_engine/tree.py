@@ -147,6 +147,7 @@ class Tree:
         limit = self._workshop.options.memtable_bytes
         is_manual = self._workshop.options.background == "manual"
         if not is_manual and self.unflushed_bytes() >= limit:
+            self.background.wait_for_flush()
             self.start_flush()
         elif self._wal.is_full():
             self._wal.rotate()
@@ -387,6 +388,8 @@ class Tree:
         """Return the figures of this moment."""
         self._totals.written_bytes = self._wal.written_bytes
         self._totals.delegated = self.background.delegated
+        self._totals.slice_seconds, self._totals.stall_seconds = self.background.seconds
+        self._totals.stalls = self.background.stalls
         trouble = failure or self.background.trouble
         return gather(self.view, self._wal.log_count(), self._totals, trouble, snapshots)
 

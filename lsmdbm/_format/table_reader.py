@@ -67,14 +67,20 @@ def _decoding(file: File, offset: int) -> Iterator[None]:
 
 
 class ReadCounters:
-    """What the point reads of all tables of a database did."""
+    """What the reads of all tables of a database did.  The bytes are those of blocks, as they are on disk."""
 
-    __slots__ = ("blocks_read", "false_positives", "filter_probes")
+    __slots__ = (
+        *("blocks_read", "false_positives", "filter_probes"),
+        *("compaction_bytes", "get_bytes", "scan_bytes"),
+    )
 
     def __init__(self) -> None:
         self.filter_probes = 0
         self.blocks_read = 0
         self.false_positives = 0  # blocks read that did not hold the key
+        self.get_bytes = 0  # by point reads
+        self.scan_bytes = 0  # by reads in order, of keys alone too
+        self.compaction_bytes = 0  # past the cache, for other tables
 
 
 class TableReader:
@@ -290,6 +296,7 @@ class TableReader:
         """Return one block for a point read, and cache it."""
         handle = self.handle(index)
         block = self._unwrap(handle)
+        self._counters.get_bytes += handle.head_stored + handle.body_stored
         self._cache.put(self._first_id + index, block, block.cost)
         return block
 
@@ -313,7 +320,10 @@ class TableReader:
 
     def _in_order(self, index: int, handle: BlockHandle, cached: Block | None, seeking: bool) -> Block:
         """Return one block for a read in order; if that begins there, the block stays cached (rule 3)."""
-        block = cached or self._unwrap(handle)
+        block = cached
+        if block is None:
+            block = self._unwrap(handle)
+            self._counters.scan_bytes += handle.head_stored + handle.body_stored
         had_keys = block.has_keys
         self._check_keys(index, block, keep=seeking or cached is None)
         if seeking and not had_keys:
@@ -323,11 +333,13 @@ class TableReader:
     def _read(self, index: int, handle: BlockHandle) -> Chunk:
         """Return the entries of one block, past the cache."""
         block = self._unwrap(handle)
+        self._counters.compaction_bytes += handle.head_stored + handle.body_stored
         self._check_keys(index, block, keep=True)
         return block.chunk()
 
     def _load_keys(self, index: int, handle: BlockHandle) -> Chunk:  # rule 4
         stored = self._file.pread(handle.head_stored, handle.offset)
+        self._counters.scan_bytes += handle.head_stored
         try:
             head = envelope.unwrap(stored, handle.head_raw, self._seed, handle.offset, self.dictionary)
             keys, deleted = decode_head(head)
@@ -357,6 +369,7 @@ class TableReader:
         handle = self.handle(index)
         offset, middle = handle.offset, handle.head_stored
         stored = self._file.pread(middle + handle.body_stored, offset)
+        self._counters.compaction_bytes += middle + handle.body_stored
         try:
             head = envelope.unwrap(stored[:middle], handle.head_raw, self._seed, offset, self.dictionary)
             keys, tombstones = decode_head(head)

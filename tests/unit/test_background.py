@@ -11,7 +11,7 @@ import pytest
 from lsmdbm._base.errors import CorruptionError, FailedError, error
 from lsmdbm._base.options import Options
 from lsmdbm._engine import background as background_module
-from lsmdbm._engine.background import MOST_PACE, PAUSES, RUNWAY, Background
+from lsmdbm._engine.background import MOST_PACE, PATIENCE, PAUSES, RUNWAY, Background
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.plan import Limits, Plan
 from lsmdbm._engine.version import Version
@@ -148,6 +148,58 @@ def test_a_flush_without_runway_is_worked_off_at_once_and_installed_at_the_next_
     assert 100 == events.count(("flush", 10))
     assert ("install flush", [50]) == stage.advance(0, 0)[0]
     assert stage.background.flushing is None
+
+
+def takes_time(stage, seconds):
+    """Have every installation take so long."""
+    install = stage._installed
+
+    def installed(*what):
+        stage.storage.sleep(seconds)
+        install(*what)
+
+    stage._installed = installed
+
+
+def test_time_spent_in_turns_is_counted_and_is_no_stall(stage):
+    takes_time(stage, 2.0)
+    stage.flush(10)
+    stage.advance(MEMTABLE_BYTES)
+    stage.advance(MEMTABLE_BYTES)
+
+    assert (2.0, 0.0) == stage.background.seconds
+    assert 0 == stage.background.stalls
+
+
+def test_a_write_that_waits_for_a_whole_flush_is_a_stall(stage):
+    takes_time(stage, 2.0)
+    stage.background.wait_for_flush()
+    assert (0, (0.0, 0.0)) == (stage.background.stalls, stage.background.seconds)
+
+    stage.flush(*[10] * 100)
+    stage.background.wait_for_flush()
+
+    assert stage.background.flushing is None
+    assert (1, (2.0, 2.0)) == (stage.background.stalls, stage.background.seconds)
+
+
+def test_a_wait_that_fails_is_counted_too(stage):
+    stage.flush(10, FULL)
+    with pytest.raises(error):
+        stage.background.wait_for_flush()
+
+    assert 1 == stage.background.stalls
+
+
+@pytest.mark.parametrize(("is_delegated", "is_long", "stalls"), [(1, 1, 1), (1, 0, 0), (0, 1, 0)])
+def test_a_turn_that_waits_for_the_other_process_is_a_stall(stage, monkeypatch, is_delegated, is_long, stalls):
+    monkeypatch.setattr(background_module, "pressure", lambda *_: PATIENCE if is_long else PATIENCE / 2)
+    stage.compact(*[10] * 100)
+    stage.advance(0)
+    stage.background.compacting.is_delegated = bool(is_delegated)
+    stage.advance(0)
+
+    assert stalls == stage.background.stalls
 
 
 def test_a_compaction_is_paid_byte_for_byte(stage):

@@ -84,14 +84,42 @@ def test_point_reads_are_counted():
     assert (1, 2) == (stats.open_tables, stats.snapshots)
 
 
+def test_bytes_are_counted_by_who_reads_them():
+    stage = Stage(block_bytes=16, cache_bytes=1 << 20)
+    stage.add(1, {b"%03d" % number: b"value" for number in range(20)})
+    (meta,) = stage.version.level(1)
+    view, reader = stage.view(), stage.tables.reader(meta)
+    handles = [reader.handle(index) for index in range(reader.block_count)]
+    whole = sum(handle.end - handle.offset for handle in handles)
+
+    def read():
+        stats = figures(view)
+        return stats.get_read_bytes, stats.scan_read_bytes, stats.compaction_read_bytes
+
+    assert (0, 0, 0) == read()
+    assert view.get(b"003") == view.get(b"003")
+    hit = handles[next(index for index, key in enumerate(reader.separators()) if key >= b"003")]
+    gets = hit.end - hit.offset
+    assert (gets, 0, 0) == read()
+    assert 20 == sum(len(keys) for keys, _ in view.chunks(keys_only=True))
+    heads = sum(handle.head_stored for handle in handles) - hit.head_stored  # that block was cached
+    assert (gets, heads, 0) == read()
+    assert 20 == sum(len(keys) for keys, _ in view.chunks())
+    assert (gets, heads + whole - gets, 0) == read()
+    reader.block_chunk(0, reader.block_count)
+    reader.stored_block(0)
+    assert (gets, heads + whole - gets, whole + handles[0].end - handles[0].offset) == read()
+    assert (1, 1) == (figures(view).cache_hits, figures(view).cache_misses)
+
+
 def test_totals_are_those_of_the_store():
     totals = Totals()
-    assert [0] * 9 == [getattr(totals, name) for name in Totals.__slots__]
+    assert [0] * 12 == [getattr(totals, name) for name in Totals.__slots__]
     for number, name in enumerate(Totals.__slots__, 1):
         setattr(totals, name, 100 * number)
     stats = figures(Stage().view(), totals=totals)
 
-    assert [100 * number for number in range(1, 10)] == [getattr(stats, name) for name in Totals.__slots__]
+    assert [100 * number for number in range(1, 13)] == [getattr(stats, name) for name in Totals.__slots__]
     written, tables = totals.written_bytes, totals.flushed_bytes + totals.compacted_bytes
     assert (written + tables) / written == stats.write_amplification
 

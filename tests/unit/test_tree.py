@@ -142,6 +142,18 @@ def test_pay_starts_a_flush_when_memory_is_full(machine):
     assert (1, 0) == (len(machine.tree.view.version.level(0)), machine.tree.unflushed_bytes())
 
 
+def test_a_flush_that_is_due_before_the_last_one_is_done_is_a_stall(machine):
+    machine.put(b"a", b"x" * LIMIT)
+    machine.tree.pay(0)
+    machine.put(b"b", b"x" * LIMIT)
+    assert 0 == machine.tree.stats(None, 0).stalls
+    machine.tree.pay(0)
+
+    stats = machine.tree.stats(None, 0)
+    assert (1, 1) == (stats.stalls, stats.flushes)
+    assert stats.stall_seconds <= stats.slice_seconds
+
+
 def test_pay_does_nothing_but_rotate_when_background_is_manual(monkeypatch):
     machine = Machine(background="manual")
     machine.put(b"a", b"x" * 4 * LIMIT)
