@@ -43,10 +43,11 @@ class Source:
         Raises:
             CorruptionError: it is another file by now.
         """
-        return _reader(_open(self.storage, self.path), self.meta)
+        return lone_reader(open_file(self.storage, self.path), self.meta)
 
 
-def _open(storage: Storage, path: str) -> File:
+def open_file(storage: Storage, path: str) -> File:
+    """Open a file by its path, for reading; no symbolic link is followed."""
     directory = storage.directory(parent_of(path), 0o600)
     try:
         return directory.open(name_in_parent(path))
@@ -55,11 +56,12 @@ def _open(storage: Storage, path: str) -> File:
 
 
 def _length(storage: Storage, path: str) -> int:
-    file = _open(storage, path)
+    file = open_file(storage, path)
     return file.size()
 
 
-def _reader(file: File, meta: TableMeta) -> TableReader:
+def lone_reader(file: File, meta: TableMeta) -> TableReader:
+    """Return a reader of a table that is in no database, without a cache."""
     return TableReader(file, meta, LRU(0), ReadCounters())
 
 
@@ -75,9 +77,9 @@ def check_all(storage: Storage, paths: Sequence[str]) -> Generator[tuple[int, in
     sources: list[Source] = []
     done = 0
     for path in paths:
-        file = _open(storage, path)
+        file = open_file(storage, path)
         meta, _ = describe(file, None)
-        for problem in _reader(file, meta).problems():
+        for problem in lone_reader(file, meta).problems():
             raise problem
         sources.append(Source(storage, path, meta))
         done += meta.file_bytes

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from lsmdbm._base.errors import CorruptionError, NotFoundError, error
-from lsmdbm._base.storage import Directory
+from lsmdbm._base.storage import Directory, File
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.names import MANIFEST, TABLE, WAL, file_name, numbers, parse
 from lsmdbm._engine.version import Version
@@ -137,7 +137,7 @@ def newest_manifest(directory: Directory, names: list[str]) -> tuple[Manifest | 
     for number in reversed(numbers(names, MANIFEST)):
         path = f"{directory.path}/{file_name(number, MANIFEST)}"
         try:
-            return _read_manifest(directory, number), bad
+            return read_manifest(directory.open(file_name(number, MANIFEST)), number), bad
         except NotFoundError:
             raise
         except Unsupported as exc:
@@ -149,8 +149,8 @@ def newest_manifest(directory: Directory, names: list[str]) -> tuple[Manifest | 
     return None, None
 
 
-def _read_manifest(directory: Directory, number: int) -> Manifest:
-    file = directory.open(file_name(number, MANIFEST))
+def read_manifest(file: File, number: int) -> Manifest:
+    """Return the manifest in a file; Malformed or Unsupported if it is none of this number."""
     size = file.size()
     if size > MAX_MANIFEST_BYTES:
         raise Malformed(f"manifest of {size} bytes")

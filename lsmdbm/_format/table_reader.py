@@ -94,6 +94,7 @@ class TableReader:
 
     Attributes:
         may_hold: returns False only if the key with this `hash_key` is certainly not here; counts nothing.
+        filter_bytes: of the filter; 0 if there is none.
 
     Raises:
         CorruptionError: size, footer, index, filter or metadata are not what they must be.
@@ -145,6 +146,7 @@ class TableReader:
         with _decoding(self._file, start):
             self._filter = Bloom(part(bloom.offset, bloom.stored, bloom.raw))
             self.may_hold = self._filter.may_hold
+            self.filter_bytes = bloom.raw
         with _decoding(self._file, index.offset):
             head = part(index.offset, index.head_stored, index.head_raw)
             self._separators, deleted = decode_head(head, (start - HEADER_BYTES) // LEAST_BLOCK_BYTES)

@@ -192,7 +192,9 @@ def test_a_wait_that_fails_is_counted_too(stage):
 
 
 @pytest.mark.parametrize(("is_delegated", "is_long", "stalls"), [(1, 1, 1), (1, 0, 0), (0, 1, 0)])
-def test_a_turn_that_waits_for_the_other_process_is_a_stall(stage, monkeypatch, is_delegated, is_long, stalls):
+def test_a_turn_that_waits_for_the_other_process_is_a_stall(
+    stage, monkeypatch, is_delegated, is_long, stalls
+):
     monkeypatch.setattr(background_module, "pressure", lambda *_: PATIENCE if is_long else PATIENCE / 2)
     stage.compact(*[10] * 100)
     stage.advance(0)
