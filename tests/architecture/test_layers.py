@@ -12,15 +12,18 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     " messages table_reader salvage position",
     "lsmdbm._engine.": "names memtable merge version tables view count dead moment validation draft stats"
     " install mapped wal keeping plan leveled tiered fifo picker samples jobs delegate ingest background"
-    " recovery feed tree reader syncer group writer durability store worker sharing recognition check removal"
+    " recovery feed tree reader syncer group writer durability store worker sharing recognition check anatomy removal"
     " destination backup repair building loading",
     "lsmdbm.": "coercion ranges source retries decoded decoded_handle text snapshot transaction batch"
     " changes database tally shelve registration migration maintenance bulk aio.lane aio.stream aio.reads"
     " aio.snapshot aio.batch aio.transaction aio.database aio dbapi.errors dbapi.types dbapi.session"
-    " dbapi.bounds dbapi.kv dbapi.statements dbapi.ddl dbapi.cursor dbapi.connection dbapi",
+    " dbapi.bounds dbapi.kv dbapi.statements dbapi.ddl dbapi.cursor dbapi.connection dbapi"
+    " cli.escapes cli.outcome cli.formats cli.output cli.fancy cli.standard cli.opening cli.entries"
+    " cli.metrics cli.drawing cli.insides cli.care cli.bench cli.grammar cli.plain cli.offers cli.prompt"
+    " cli.shell cli.sql cli.clicked cli.completion cli.entry cli",
 }
 ORDER = [layer + name for layer, names in LAYERS.items() for name in names.split()]
-RANK = {name: rank for rank, name in enumerate([*ORDER, "lsmdbm"])}
+RANK = {name: rank for rank, name in enumerate([*ORDER, "lsmdbm", "lsmdbm.__main__"])}
 HOMES = {  # imported module: prefix of the modules that may import it; () is nobody
     "mmh3": "lsmdbm._format.bloom",
     "zstandard": ("lsmdbm._format.envelope", "lsmdbm._format.dictionaries"),
@@ -30,20 +33,22 @@ HOMES = {  # imported module: prefix of the modules that may import it; () is no
     "asyncio": "lsmdbm.aio",
     "concurrent": ("lsmdbm.aio.", "lsmdbm.bulk", "lsmdbm._engine.loading"),
     "dbm": ("lsmdbm.registration", "lsmdbm.migration"),
-    "click": "lsmdbm.cli",
-    "rich": "lsmdbm.cli",
+    "argparse": "lsmdbm.cli.plain",
+    "click": ("lsmdbm.cli.clicked", "lsmdbm.cli.completion"),
+    "prompt_toolkit": "lsmdbm.cli.prompt",
+    "rich": "lsmdbm.cli.fancy",
     "struct": ("lsmdbm._format.", "lsmdbm.dbapi.values"),
     "pickle": ("lsmdbm.shelve", "lsmdbm.cache"),
     "shelve": "lsmdbm.shelve",
-    "os": ("lsmdbm._base.storage", "lsmdbm._base.process"),
+    "os": ("lsmdbm._base.storage", "lsmdbm._base.process", "lsmdbm.cli."),
     "select": "lsmdbm._base.process",
     "socket": "lsmdbm._base.process",
     "subprocess": "lsmdbm._base.process",
     "multiprocessing": (),
     "fcntl": "lsmdbm._base.storage",
-    "time": "lsmdbm._base.storage",
+    "time": ("lsmdbm._base.storage", "lsmdbm.cli."),
     "mmap": "lsmdbm._base.storage",
-    "tempfile": (),
+    "tempfile": "lsmdbm.cli.bench",
 }
 
 
@@ -107,6 +112,7 @@ def tree(tmp_path):
         (tmp_path / (upper.replace(".", "/") + ".py")).write_text(source)
     (tmp_path / "lsmdbm/_format/envelope.py").write_text("import zlib, zstandard\nfrom struct import pack\n")
     (tmp_path / "lsmdbm/__init__.py").write_text("from lsmdbm.database import open\n")
+    (tmp_path / "lsmdbm/__main__.py").write_text("from lsmdbm.cli.plain import main\n")
     return tmp_path
 
 
@@ -140,6 +146,10 @@ def test_guard_accepts_a_tree_without_faults(tree):
         ("database", "from lsmdbm.database import Database"),
         ("database", "import tempfile"),
         ("database", "import asyncio"),
+        ("cli/entries", "import click"),
+        ("cli/output", "from rich.table import Table"),
+        ("cli/plain", "from lsmdbm import __version__"),
+        ("maintenance", "from lsmdbm.cli.output import Output"),
         ("_engine/store", "from concurrent.futures import ThreadPoolExecutor"),
     ],
 )

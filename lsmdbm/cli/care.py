@@ -1,0 +1,181 @@
+"""Verbs of care: verify, repair, backup, compact, destroy, import, export, whichdb.
+
+Thread safety: one thread at a time.  Spec: docs/cli.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lsmdbm._engine.check import Report
+from lsmdbm.cli.formats import field
+from lsmdbm.cli.opening import reading, writing
+from lsmdbm.cli.outcome import FINE, FOUND
+from lsmdbm.cli.output import Output, many, size
+from lsmdbm.maintenance import destroy as destroy_database
+from lsmdbm.maintenance import repair as repair_database
+from lsmdbm.maintenance import verify as verify_database
+from lsmdbm.migration import export_dbm, import_dbm
+from lsmdbm.registration import is_database
+from lsmdbm.registration import whichdb as kind_of
+
+LOOK_SECONDS = 0.2  # between two looks at how far a job is that does not tell
+
+
+def verify(output: Output, *, db: str, as_json: bool) -> int:
+    """Check every byte that something rests on."""
+    with output.progress("checking") as report:
+        found = verify_database(db, progress=report)
+    if as_json:
+        output.json({"ok": found.ok, **dataclasses.asdict(found)})
+    else:
+        _tell(output, found)
+    return FINE if found.ok else FOUND
+
+
+def _tell(output: Output, found: Report) -> None:
+    for problem in found.problems:
+        output.say(f"problem: {_said(output, problem)}", "red")
+    for note in found.notes:
+        output.say(f"note: {_said(output, note)}", "yellow")
+    for names, what in ((found.unreferenced, "needed by nothing"), (found.foreign, "not ours")):
+        if names:
+            output.say(f"{what}: {', '.join(output.shown(os.fsencode(name), 80) for name in names)}")
+    checked = ", ".join(
+        [
+            *(many(found.files, "file"), many(found.blocks, "block"), many(found.records, "log record")),
+            *(many(found.entries, "entry", "entries"), size(found.bytes)),
+        ]
+    )
+    if found.ok:
+        output.say(f"no problem found: {checked}", "green")
+    else:
+        output.say(f"{many(len(found.problems), 'problem')}: {checked}", "bold red")
+
+
+def _said(output: Output, problem: object) -> str:
+    return output.escaped(str(problem).encode("utf-8", "surrogateescape"))
+
+
+def repair(output: Output, *, db: str, destination: str, as_json: bool) -> int:
+    """Save what can be read of a damaged database into a new one."""
+    with output.progress("saving") as report:
+        found = repair_database(db, destination, progress=report)
+    if as_json:
+        losses = [
+            {
+                **{"path": loss.path, "offset": loss.offset, "what": loss.what},
+                **({} if loss.low is None else field("low", loss.low)),
+                **({} if loss.high is None else field("high", loss.high)),
+            }
+            for loss in found.losses
+        ]
+        output.json({"ok": found.ok, **dataclasses.asdict(found), "losses": losses})
+        return FINE if found.ok else FOUND
+    for loss in found.losses:
+        output.say(f"lost: {_said(output, loss)}", "red")
+        if loss.low is not None and loss.high is not None:
+            output.say(f"  keys from {output.shown(loss.low)} to {output.shown(loss.high)}")
+    for doubt in found.doubts:
+        output.say(f"doubt: {_said(output, doubt)}", "yellow")
+    what = (
+        "nothing is lost"
+        if found.ok
+        else f"{many(len(found.losses), 'loss', 'losses')}, {many(len(found.doubts), 'doubt')}"
+    )
+    output.say(f"{many(found.entries, 'entry', 'entries')} saved: {what}", "bold")
+    return FINE if found.ok else FOUND
+
+
+def backup(output: Output, *, db: str, destination: str) -> int:
+    """Make a second database of this moment."""
+    with reading(db) as database:
+        with _watched(output, "copying", destination, database.stats().file_bytes, set()):
+            database.backup(destination)
+        output.note(f"{size(database.stats().file_bytes)} of tables backed up")
+    return FINE
+
+
+def compact(output: Output, *, db: str, timeout: float) -> int:
+    """Merge all tables into one level."""
+    with writing(db, timeout=timeout) as database:
+        before = database.stats().file_bytes
+        with _watched(output, "compacting", db, before, set(os.listdir(db))):
+            database.compact()
+        output.note(f"{size(before)} before, {size(database.stats().file_bytes)} after")
+    return FINE
+
+
+@contextmanager
+def _watched(output: Output, what: str, directory: str, total: int, known: set[str]) -> Iterator[None]:
+    """Show how far a job is that does not tell, by the length of the files it has made."""
+    with output.progress(what) as report:
+        if report is None:
+            yield
+            return
+        is_over = threading.Event()
+
+        def watch() -> None:
+            while not is_over.wait(LOOK_SECONDS):
+                report(_new_bytes(directory, known), total)
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
+
+
+def _new_bytes(directory: str, known: set[str]) -> int:
+    done = 0
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name not in known and entry.name.endswith(".sst"):
+                    done += entry.stat().st_size
+    except OSError:  # gone in between, or not there yet
+        pass
+    return done
+
+
+def destroy(output: Output, *, db: str, yes: bool) -> int:
+    """Remove a database."""
+    if not yes and is_database(db):
+        output.confirm(f"Remove the database {output.path(db)}, and all that is in it?")
+    left = destroy_database(db)
+    if left:
+        names = ", ".join(output.shown(os.fsencode(name), 80) for name in left)
+        output.note(f"left, because it is not ours: {names}")
+    return FINE
+
+
+def import_(output: Output, *, source: str, db: str) -> int:
+    """Copy all entries of another dbm into a new database."""
+    with output.progress("importing", "entries") as report:
+        done = import_dbm(source, db, progress=report)
+    output.note(f"{many(done, 'entry', 'entries')} imported")
+    return FINE
+
+
+def export(output: Output, *, db: str, destination: str, backend: str | None) -> int:
+    """Copy all entries into a new database of another dbm."""
+    with output.progress("exporting", "entries") as report:
+        done = export_dbm(db, destination, backend=backend, progress=report)
+    output.note(f"{many(done, 'entry', 'entries')} exported")
+    return FINE
+
+
+def whichdb(output: Output, *, files: list[str]) -> int:
+    """Say which dbm module databases belong to."""
+    kinds = [kind_of(file) for file in files]
+    for file, kind in zip(files, kinds, strict=True):
+        what = kind or ("nothing there" if kind is None else "of no kind that is known")
+        name = "" if len(files) == 1 else f"{output.path(file)}\t"
+        output.say(name + what)
+    return FINE if all(kinds) else FOUND

@@ -1,0 +1,90 @@
+"""Plain: the front end over argparse, which needs nothing beyond the standard library.
+
+Thread safety: one thread at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from lsmdbm.cli.grammar import BY_NAME, VERBS, Parameter, Verb, version
+from lsmdbm.cli.outcome import FINE, USAGE, Refused, guarded
+from lsmdbm.cli.output import Output
+from lsmdbm.cli.standard import standard_output
+
+EPILOG = (
+    "exit codes: 0 fine, 1 key missing or problem found, 2 usage, 3 failed, 130 interrupted, 141 pipe closed"
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaint is one line, as that of verbs is."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line."""
+        if message.startswith("argument VERB:"):
+            message = message.partition(" (choose from")[0]  # all of them: --help has them in lines
+        more = f"{self.prog.strip()} --help" if self.prog else "help"  # of the verb shell
+        raise Refused(f"{message}; {more} says more", USAGE)
+
+
+def parser(verbs: Sequence[Verb] = VERBS, prog: str = "lsmdbm") -> Parser:
+    """Return the parser of some verbs."""
+    found = Parser(prog=prog, description="Look into a database of lsmdbm, and care for it.", epilog=EPILOG)
+    if prog:
+        found.add_argument("--version", action="version", version=f"{prog} {version()}")
+    commands = found.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
+    for verb in verbs:
+        command = commands.add_parser(verb.name, help=verb.help, description=_percent(verb.text))
+        for parameter in verb.parameters:
+            _add(command, parameter)
+    return found
+
+
+def _percent(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _add(command: argparse.ArgumentParser, parameter: Parameter) -> None:
+    options: dict[str, Any] = {"help": _percent(parameter.help)}
+    if parameter.is_flag:
+        options["action"] = "store_true"
+    else:
+        options["type"] = parameter.kind
+        options["default"] = parameter.default
+        options["choices"] = parameter.choices or None
+        options["metavar"] = None if parameter.choices else parameter.name.lstrip("-").upper()
+    if parameter.is_option:
+        command.add_argument(parameter.name, dest=parameter.dest, **options)
+        return
+    if parameter.is_many:
+        options["nargs"] = "+"
+    elif parameter.is_optional:
+        options["nargs"] = "?"
+    command.add_argument(parameter.dest, **options)
+
+
+def parsed(arguments: Sequence[str], found: Parser) -> tuple[Verb, dict[str, Any]]:
+    """Return the verb and its parameters.
+
+    Raises:
+        Refused: they make no sense.
+        SystemExit: help was shown.
+    """
+    values = vars(found.parse_args(arguments))
+    return BY_NAME[values.pop("verb")], values
+
+
+def main(arguments: Sequence[str], output: Callable[[], Output] = standard_output) -> int:
+    """Do what the command line says; return the exit code."""
+
+    def work() -> int:
+        try:
+            verb, values = parsed(arguments, parser())
+        except SystemExit:  # from --help and --version, which have written what was asked for
+            return FINE
+        return verb.call(output(), values)
+
+    return guarded(work)
