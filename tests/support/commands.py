@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import fcntl
 import importlib
-import importlib.util
 import io
 import os
 import pty
@@ -31,7 +30,11 @@ from typing import Any
 import lsmdbm
 
 MODULES = {"argparse": "lsmdbm.cli.plain", "click": "lsmdbm.cli.clicked"}
-HAS_CLICK = importlib.util.find_spec("click") is not None
+try:
+    import click
+except ImportError:
+    click = None  # type: ignore[assignment]
+HAS_CLICK = click is not None
 FRONTS = ["argparse", "click"] if HAS_CLICK else ["argparse"]
 ROWS, COLUMNS = 30, 100  # of a terminal
 PATIENCE = 60.0  # seconds until a test gives up: nothing is measured by it
