@@ -1,11 +1,17 @@
 """The programs under examples/, run as a user runs them, in a process and a directory of their own."""
 
+import http.server
 import json
 import os
 import re
+import runpy
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
+import types
 from pathlib import Path
 
 import pytest
@@ -269,3 +275,158 @@ def test_tour_is_the_one_in_the_readme():
 
     assert f"```python\n{tour}```\n" in readme
     assert f"```text\n{TOUR}```\n" in readme
+
+
+def load(name):
+    """What an example defines, to look at what a run does not show."""
+    return types.SimpleNamespace(**runpy.run_path(str(ROOT / f"examples/{name}.py")))
+
+
+SERIES = """\
+8,640 measurements, the newest of the roof: (259140, 19.999305555555555)
+the second day at noon: 60 measurements, 19.52 degrees
+without the first day, and the second by the hour: 5,784 measurements
+['19.02', '19.06', '19.10', '19.15']
+"""
+
+
+def test_time_series_prints_what_it_should(run):
+    assert SERIES == run(ROOT / "examples/time_series.py").stdout
+    assert SERIES == run(ROOT / "examples/time_series.py").stdout
+
+
+def test_time_series_keeps_sensors_and_hours_apart(tmp_path):
+    series = load("time_series")
+    with lsmdbm.open(tmp_path / "db", "n") as db:
+        series.append(db, [("a", time, float(time)) for time in (0, 3599, 3600, 7200, 7201)])
+        series.append(db, [("ab", 5, 1.0), ("a\0b", 5, 1.0)])
+
+        assert [(3599, 3599.0), (3600, 3600.0)] == list(series.between(db, "a", 1, 7200))
+        assert None is series.newest(db, "b")
+        series.thin_out(db, "a", 7201)
+        assert [(0, 1799.5), (3600, 3600.0), (7200, 7200.0), (7201, 7201.0)] == list(
+            series.between(db, "a", 0, 9999)
+        )
+        series.forget(db, "a", 7200)
+        assert [(7200, 7200.0), (7201, 7201.0)] == list(series.between(db, "a", 0, 9999))
+        assert [(7201, 7201.0), (5, 1.0)] == [series.newest(db, sensor) for sensor in ("a", "ab")]
+
+
+def test_job_queue_does_every_job(run):
+    said = '0 jobs are left from the last time\n101 jobs done, "tell the boss" first; 0 left\n'
+
+    assert said == run(ROOT / "examples/job_queue.py").stdout
+    assert said == run(ROOT / "examples/job_queue.py").stdout
+
+
+KILL_IN_WORK = """
+import os, runpy, signal, sys
+
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
+import job_queue
+
+def finish(self, taken):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+job_queue.Queue.finish = finish
+job_queue.main("jobs.lsm")
+"""
+
+
+def test_jobs_of_a_queue_that_was_killed_are_done_by_the_next_one(run):
+    run("-B", "-c", KILL_IN_WORK, ROOT / "examples/job_queue.py", status=-signal.SIGKILL)
+    with lsmdbm.open(run.here / "jobs.lsm") as db:
+        taken = len(db.range(prefix="taken/"))
+        assert (True, 101) == (1 <= taken <= 4, taken + len(db.range(prefix="ready/")))
+
+    assert f"{101 - taken} jobs are left" in run(ROOT / "examples/job_queue.py").stdout
+    with lsmdbm.open(run.here / "jobs.lsm", "w") as db:
+        queue = load("job_queue").Queue(db)
+        assert queue.take() is None  # those that were killed are not overdue
+        late = [queue.take(now=queue.patience + time.time() + 1)[1] for _ in range(taken)]
+        assert "tell the boss" in late
+        assert queue.take() is None
+
+
+def test_job_of_a_worker_that_takes_too_long_is_given_to_another(tmp_path):
+    with lsmdbm.open(tmp_path / "db", "c") as db:
+        queue = load("job_queue").Queue(db, patience=10)
+        queue.put("first", priority=7)
+        queue.put("urgent", priority=1)
+        urgent, _ = queue.take(now=100)
+        first, job = queue.take(now=100)
+
+        assert ("first", None) == (job, queue.take(now=110))
+        assert queue.finish(urgent)
+        again, job = queue.take(now=111)
+        assert ("first", b"taken/000000000121/000000000001") == (job, again)
+        assert [False, True] == [queue.finish(first), queue.finish(again)]
+        assert queue.take(now=1000) is None
+
+
+def test_http_client_asks_only_for_what_is_not_fresh(run, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+    first = run(ROOT / "examples/http_client.py").stdout
+
+    assert ["fetched", "fetched", "fresh", "unchanged"] == re.findall(r": (\w+),", first)
+
+
+@pytest.fixture
+def site(monkeypatch):
+    """The pages of the example, on a server that is closed at the end."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), load("http_client").Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_http_client_keeps_answers_for_as_long_as_it_may(tmp_path, site):
+    clock = [0.0]
+    kept = f"http://127.0.0.1:{site.server_port}/kept"
+    with lsmdbm.open_shelf(tmp_path / "shelf") as shelf:
+        client = load("http_client").Client(shelf, clock=lambda: clock[0])
+        _, body = client.get(kept)
+        seen = []
+        for clock[0] in (3599.0, 3600.0, 7199.0):
+            how, again = client.get(kept)
+            assert body == again
+            seen.append(how)
+
+    assert ["fresh", "unchanged", "fresh"] == seen
+
+
+def test_http_client_prefers_an_old_answer_to_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.socket() as deaf, lsmdbm.open_shelf(tmp_path / "shelf") as shelf:
+        deaf.bind(("127.0.0.1", 0))  # and nobody listens
+        nobody = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
+        client = load("http_client").Client(shelf)
+        shelf[nobody] = {"etag": None, "fresh_until": 0.0, "body": b"old"}
+
+        assert ("stale", b"old") == client.get(nobody)
+        with pytest.raises(OSError, match="refused"):
+            client.get(f"{nobody}other")
+
+
+PROGRAMS = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_example_is_run_by_a_test_and_explained_on_the_page(name):
+    ours = Path(__file__).read_text("utf-8") + (ROOT / "tests/clients/test_scrapy.py").read_text("utf-8")
+    page = (ROOT / "docs/examples.md").read_text("ascii")
+
+    assert f"examples/{name}" in ours
+    assert f"`{name}`" in page
+    assert "def main(" in (ROOT / "examples" / name).read_text("utf-8") or name == "tour.py"
+
+
+def test_page_of_examples_shows_what_the_programs_print():
+    page = (ROOT / "docs/examples.md").read_text("ascii")
+
+    assert f"$ python examples/time_series.py\n{SERIES}" in page

@@ -4,7 +4,9 @@ import ast
 import http.server
 import json
 import os
+import re
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -202,3 +204,39 @@ def test_expired_responses_are_fetched_again_and_replaced(tmp_path, site, crawl)
         assert before.keys() == set(db)
         assert set(expired) == {key for key in times if db[key] != before[key]}
         assert all(float(db[key]) > float(before[key]) + 7000 for key in expired)
+
+
+def test_example_asks_the_site_for_each_page_once(tmp_path, start):
+    """examples/scrapy_cache.py, on a site of two pages that link to each other, and to another site."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            links = '<a href="/">a</a> <a href="/b">b</a> <a href="http://192.0.2.1/">no</a> <a>none</a>'
+            self.wfile.write(f"<title>page {self.path}</title>{links}".encode())
+
+        def log_message(self, *arguments):
+            pass
+
+    example = Path(__file__).parents[2] / "examples/scrapy_cache.py"
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/"
+        for where in ("site", "cache"):
+            status, said = finish(start(os.fspath(example), url))
+            assert (0, [(url, "/", where), (f"{url}b", "/b", where)]) == (
+                status,
+                sorted(re.findall(r"(http\S*) page (\S+) from the (\w+)", said)),
+            ), said
+            assert "\n2 responses, " in said
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert ["/", "/b"] == asked
