@@ -489,7 +489,7 @@ class OsDirectory(_Descriptor):
 
     def link(self, name: str, target: Directory) -> None:
         with _Named(os.path.join(target.path, name)):
-            if not isinstance(target, OsDirectory):
+            if not isinstance(target, OsDirectory) or not hasattr(os, "link"):  # Emscripten has none
                 raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
             os.link(
                 *(name, name),

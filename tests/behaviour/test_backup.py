@@ -121,6 +121,19 @@ def test_tables_are_linked_where_that_can_be_done(tmp_path):
     assert os.path.samefile(table, tmp_path / "copy" / table.name)
 
 
+def test_tables_are_copied_where_the_system_has_no_links(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "link")
+    with lsmdbm.open(tmp_path / "db", "n") as db:
+        db["a"] = "b"
+        db.flush()
+        db.backup(tmp_path / "copy")
+    table = next((tmp_path / "db").glob("*.sst"))
+
+    assert not os.path.samefile(table, tmp_path / "copy" / table.name)
+    with lsmdbm.open(tmp_path / "copy") as copy:
+        assert ({b"a": b"b"}, True) == (dict(copy), copy.verify().ok)
+
+
 def test_permission_bits_are_those_of_the_database(tmp_path, way):
     old = os.umask(0o077)
     try:
