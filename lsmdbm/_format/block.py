@@ -13,7 +13,7 @@ Rules
   3. Keys are ascending; a block whose keys are not is corrupt, whatever its checksum says.  That is checked
      before something is read in order, and before a key is said not to be here; who finds one has it.
 
-Thread safety: a Block is immutable.  Spec: docs/format.md, Block.
+Thread safety: a Block changes in memos alone, which two threads may make twice.  Spec: docs/format.md, Block.
 """
 
 from __future__ import annotations
