@@ -321,21 +321,23 @@ def markdown(command: str, rows: Sequence[Figures]) -> str:
     return "\n".join(lines)
 
 
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser("python -m benchmarks.simulator", description=__doc__.partition("\n")[0])
+    top.add_argument("--entries", type=int, default=10**8, help="of the largest run; default 10^8")
+    top.add_argument("--smallest", type=int, default=10**6, help="of the smallest run; default 10^6")
+    top.add_argument("--policies", nargs="+", default=["leveled", "tiered", "fifo"])
+    top.add_argument("--streams", nargs="+", default=list(STREAMS), choices=STREAMS)
+    top.add_argument("--memtable-bytes", type=int, default=Options().memtable_bytes)
+    top.add_argument("--level0-tables", type=int, help="instead of the library's own")
+    top.add_argument("--level1-memtables", type=int, help="size of level 1; instead of the library's own")
+    top.add_argument("--growth", type=int, help="from level to level; instead of the library's own")
+    top.add_argument("--markdown", type=Path, help="write the table to this file, too")
+    return top
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.simulator", description=__doc__.partition("\n")[0]
-    )
-    parser.add_argument("--entries", type=int, default=10**8, help="of the largest run; default 10^8")
-    parser.add_argument("--smallest", type=int, default=10**6, help="of the smallest run; default 10^6")
-    parser.add_argument("--policies", nargs="+", default=["leveled", "tiered", "fifo"])
-    parser.add_argument("--streams", nargs="+", default=list(STREAMS), choices=STREAMS)
-    parser.add_argument("--memtable-bytes", type=int, default=Options().memtable_bytes)
-    parser.add_argument("--level0-tables", type=int, help="instead of the library's own")
-    parser.add_argument("--level1-memtables", type=int, help="size of level 1; instead of the library's own")
-    parser.add_argument("--growth", type=int, help="from level to level; instead of the library's own")
-    parser.add_argument("--markdown", type=Path, help="write the table to this file, too")
-    chosen = parser.parse_args(arguments)
+    chosen = parser().parse_args(arguments)
     limits = Limits.of(Options(memtable_bytes=chosen.memtable_bytes))
     if chosen.level0_tables:
         limits = replace(limits, level0_tables=chosen.level0_tables)

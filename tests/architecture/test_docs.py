@@ -1,36 +1,29 @@
 """README and docs/ say what is so: their examples run, and their tables agree with the code.
 
 What runs: ```pycon blocks, as one doctest per page, and ```python blocks, one program each.  The languages in
-SHOWN are only looked at; any other one is an error, so that no example escapes by its label.  ```py blocks
-need the package of somebody else: tests/behaviour/test_coming_from.py runs them.
+SHOWN are for test_blocks.py; any other one is an error, so that no example escapes by its label.
 """
 
+import ast
 import dataclasses
 import doctest
+import importlib
 import inspect
 import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import lsmdbm
 from support import sql
+from support.pages import FENCE, PAGES, ROOT, blocks
 
-ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 SQL = "sql.md"  # its examples need apsw
 SHOWN = {"text", "console", "py", "{toctree}", "{eval-rst}"}
-FENCE = re.compile(r"^(`{3,}|~{3,}|:{3,})(\S*)[^\n]*\n(.*?)^\1 *$", re.MULTILINE | re.DOTALL)
 
 ids = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-
-
-def blocks(page, *languages):
-    """The code blocks of a page in these languages, in order."""
-    return [code for _, language, code in FENCE.findall(page.read_text("ascii")) if language in languages]
 
 
 def rows(page, heading):
@@ -195,6 +188,77 @@ def test_codemap_misses_a_planted_module_and_a_removed_one(tmp_path):
     (tmp_path / "lsmdbm/_engine/store.py").unlink()
 
     assert {"lsmdbm/_base/planted.py", "lsmdbm/_engine/store.py"} == modules(tmp_path) ^ set(codemap())
+
+
+ARCHITECTURE = ROOT / "docs/architecture.md"
+KEEPS_APART = {"threading.RLock", "threading.Lock", "threading.Condition", "threading.local"}
+KEEPS_APART |= {"queue.SimpleQueue", "ThreadPoolExecutor"}
+
+
+def keeping_apart(root):
+    """The modules that make something to keep threads apart with."""
+    found = set()
+    for path in (root / "lsmdbm").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            made = [node.func] if isinstance(node, ast.Call) else getattr(node, "bases", [])
+            if KEEPS_APART & {ast.unparse(each).partition("[")[0] for each in made}:
+                found.add(path.relative_to(root).as_posix())
+    return found
+
+
+def test_every_lock_stands_in_the_table_of_locks(tmp_path):
+    listed = {name.strip("`") for name, _, _ in rows(ARCHITECTURE, "## Where locks stand")}
+    (tmp_path / "lsmdbm").mkdir()
+    planted = {
+        "a": "import threading\nx = threading.RLock()",
+        "b": "import queue\nx = queue.SimpleQueue[int]()",
+    }
+    for name, source in planted.items():
+        (tmp_path / f"lsmdbm/{name}.py").write_text(source)
+
+    assert listed == keeping_apart(ROOT)
+    assert {"lsmdbm/a.py", "lsmdbm/b.py"} == keeping_apart(tmp_path)
+
+
+def astray(section):
+    """What a tour names and what is not there: names in code, of the modules that its lines link to."""
+    found, linked = [], []
+    for line in section.splitlines():
+        if not line.startswith(" "):
+            linked = []  # another step
+        for text, target, name in re.findall(r"\[`([^`]+)`\]\(([^)]+)\)|`([A-Za-z_.]+)`", line):
+            if target:
+                linked.append(importlib.import_module("lsmdbm." + text[:-3].replace("/", ".")))
+                if target != f"../lsmdbm/{text}":
+                    found.append(target)
+            elif not any(_reaches(module, name) for module in linked):
+                found.append(name)
+    return [*found, *re.findall(r"(?i)\bline \d+|#L\d+|\.py:\d+", section)]
+
+
+def _reaches(place, name):
+    try:
+        for part in name.split("."):
+            place = getattr(place, part)
+    except AttributeError:
+        return False
+    return True
+
+
+def test_the_tour_names_what_is_there_and_no_lines():
+    section = ARCHITECTURE.read_text("ascii").split("\n## Reading the source\n")[1]
+    modules = re.findall(r"\]\(\.\./lsmdbm/(\S+)\.py\)", section)
+    planted = [
+        ("`Store.put`", "`Store.putt`", ["Store.putt"]),
+        ("../lsmdbm/_engine/view.py", "../lsmdbm/view.py", ["../lsmdbm/view.py"]),
+        ("`merge` is", "`merge` (merge.py:62) is", [".py:62"]),
+    ]
+
+    assert len(modules) > 15
+    assert [] == astray(section)
+    for old, new, expected in planted:
+        assert old in section
+        assert expected == astray(section.replace(old, new))
 
 
 @pytest.mark.parametrize("name", [name for name in lsmdbm.__all__ if isinstance(getattr(lsmdbm, name), type)])

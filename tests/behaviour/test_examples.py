@@ -426,7 +426,14 @@ def test_example_is_run_by_a_test_and_explained_on_the_page(name):
     assert "def main(" in (ROOT / "examples" / name).read_text("utf-8") or name == "tour.py"
 
 
-def test_page_of_examples_shows_what_the_programs_print():
-    page = (ROOT / "docs/examples.md").read_text("ascii")
+SHOWN = re.findall(
+    r"^```console\n\$ python (\S+)\n(.*?)^```$", (ROOT / "docs/examples.md").read_text("ascii"), re.M | re.S
+)
 
-    assert f"$ python examples/time_series.py\n{SERIES}" in page
+
+@pytest.mark.parametrize(("program", "printed"), SHOWN, ids=[program for program, _ in SHOWN])
+def test_page_of_examples_shows_what_the_programs_print(run, monkeypatch, program, printed):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+    assert printed == run(ROOT / program).stdout
+    assert (ROOT / "docs/examples.md").read_text("ascii").count("```") == 2 * len(SHOWN)
