@@ -23,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = [f"python3.{minor}" for minor in range(10, 15)]
-SMOKE = ["tests/architecture", "tests/behaviour/test_mapping.py"]
+SMOKE = ["tests/architecture", "tests/behaviour/test_mapping.py", "-k", "not of_page_run"]
 HOLDS = "import lsmdbm, sys; sys.exit(None if 'site-packages' in lsmdbm.__file__ else lsmdbm.__file__)"
 
 
