@@ -8,8 +8,8 @@ Rules
   4. A `put` cut short by an exception from outside, or re-entered by a signal handler, may leave the
      sum of the costs off by that entry until the cache is emptied.  It breaks nothing else.
 
-Thread safety: `get` is one C call on an OrderedDict and takes no lock; a race with an eviction costs
-a miss.  `put` and `discard` take the lock, because they change the sum of the costs.
+Thread safety: `get` takes no lock: it looks up in an OrderedDict, and moves, with one C call each; after an
+eviction in between it still has the entry.  What changes the sum of the costs takes the lock.
 """
 
 from __future__ import annotations

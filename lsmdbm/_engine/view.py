@@ -10,7 +10,8 @@ Rules
   5. Everything up to `flushed_seq` is in the tables, and nothing else; `table_keys` counts their live keys,
      None if that is not known.  With the tables it moves in one step.
 
-Thread safety: immutable but for the active memtable, of which `get` only looks up single keys.
+Thread safety: immutable but for `table_keys`, a memo, and the active memtable, of which `get` only looks up
+single keys.
 """
 
 from __future__ import annotations
