@@ -21,7 +21,7 @@ from support import sql
 from support.pages import FENCE, PAGES, ROOT, blocks
 
 SQL = "sql.md"  # its examples need apsw
-SHOWN = {"text", "console", "py", "{toctree}", "{eval-rst}"}
+SHOWN = {"text", "console", "py", "{include}", "{toctree}", "{eval-rst}"}
 
 ids = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
