@@ -17,6 +17,8 @@ VALUE = struct.Struct("<d")
 
 
 def key(sensor: str, time: int = 0) -> bytes:
+    if "\0" in sensor:
+        raise ValueError(f"a name with a NUL would sort into others: {sensor!r}")
     return sensor.encode() + b"\0" + time.to_bytes(8, "big")
 
 
