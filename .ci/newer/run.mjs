@@ -31,6 +31,11 @@ for (const what of all) {
     python.FS.mount(python.FS.filesystems.NODEFS, { root: outside }, inside);
   }
   python.runPython(`import sys; sys.path = ["/here", "/lsmdbm", "/lsmdbm/tests", *sys.path, "/packages", "/stdlib"]`);
-  failed |= python.runPython(`import session; session.main(${JSON.stringify(what)})`);
+  try {
+    failed |= python.runPython(`import session; session.main(${JSON.stringify(what)})`);
+  } catch (error) {
+    console.error(error.message); // what node prints by itself ends with a line of 600,000 characters
+    failed = 1;
+  }
 }
 process.exit(failed);
