@@ -30,12 +30,14 @@ WAYS: dict[str, list[Message]] = {
     "put": [
         ("you", "database", "Database.__setitem__", "bytes, checked"),
         ("database", "store", "Store.put", "takes the lock"),
-        ("store", "wal", "Wal.put", "made at the first write"),
+        ("store", "writer", "Writer.put", ""),
+        ("writer", "wal", "Wal.put", "made at the first write"),
         ("wal", "records", "encode_put", "header, checksum, key, value"),
         ("wal", "disk", "", "one pwrite: 000017.wal"),
-        ("store", "memtable", "Memtable", "an entry of the dict `entries`"),
-        ("store", "wal", "Wal.advance", "the write counts"),
-        ("store", "tree", "Tree.pay", "every 16 KiB or so: a slice of a job"),
+        ("writer", "memtable", "Memtable", "an entry of the dict `entries`"),
+        ("writer", "wal", "Wal.advance", "the write counts"),
+        ("writer", "tree", "Tree.pay", "every 16 KiB or so: a slice of a job"),
+        ("store", "durability", "Durability.sync_written", "at `full`; without the lock"),
     ],
     "get": [
         ("you", "database", "Database.__getitem__", ""),
@@ -64,7 +66,7 @@ WAYS: dict[str, list[Message]] = {
         ("ranges", "you", "", "entries, out of chunks"),
     ],
     "flush": [
-        ("store", "tree", "Tree.start_flush", "at memtable_bytes; under the lock"),
+        ("writer", "tree", "Tree.start_flush", "from Tree.pay, at memtable_bytes"),
         ("tree", "wal", "Wal.rotate", "the next write begins another log"),
         ("tree", "background", "Background.start_flush", "the sealed memtables"),
         ("background", "jobs", "flush", "a generator: a step at a time"),
