@@ -31,7 +31,7 @@ WAYS: dict[str, list[Message]] = {
         ("you", "database", "Database.__setitem__", "bytes, checked"),
         ("database", "store", "Store.put", "takes the lock"),
         ("store", "writer", "Writer.put", ""),
-        ("writer", "wal", "Wal.put", "made at the first write"),
+        ("writer", "wal", "Wal.put", "which is made at the first write"),
         ("wal", "records", "encode_put", "header, checksum, key, value"),
         ("wal", "disk", "", "one pwrite: 000017.wal"),
         ("writer", "memtable", "Memtable", "an entry of the dict `entries`"),
