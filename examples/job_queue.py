@@ -71,12 +71,15 @@ def main(path: str) -> None:
             queue.put({"resize": f"picture {number}"}, priority=5)
         queue.put("tell the boss", priority=1)
         done: list[object] = []
+        taken, job = queue.take() or (b"", None)
+        print("first comes", json.dumps(job))
+        queue.finish(taken)
         threads = [threading.Thread(target=work, args=(queue, done)) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        print(f"{len(done)} jobs done, {json.dumps(done[0])} first; {len(db.range('ready/', 'taken0'))} left")
+        print(f"then {len(done)} others, by four threads; {len(db.range('ready/', 'taken0'))} left")
 
 
 if __name__ == "__main__":
