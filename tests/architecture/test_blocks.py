@@ -18,6 +18,7 @@ from support import benches
 from support.pages import FENCE, PAGES, ROOT, blocks
 
 RUN_BY = {  # pages whose other blocks a test module of their own runs, or compares with what is so
+    "docs/cli.md": "tests/behaviour/test_cli_front_ends.py",
     "docs/clients.md": "tests/support/clients.py",
     "docs/examples.md": "tests/behaviour/test_examples.py",
     "docs/format.md": "tests/architecture/test_format_docs.py",
