@@ -8,7 +8,9 @@ The SQL is SQLite's; the tables are virtual ones over the store.
 
 General layout: `connection` (connect, Connection) and `cursor` (Cursor) are the faces, `statements` and `ddl`
 tell statements apart, `kv` is the table of all keys, `bounds` what is read for a WHERE, `session` the
-transaction that all tables share; `types` and `errors` have the names of PEP 249.
+transaction that all tables share.  Of tables that CREATE TABLE makes, `schema` reads the statement,
+`catalogue` keeps it, `tables` shows them, `rows` is the virtual table, `access` and `spans` say what is read,
+`layout` and `values` know the bytes.  `types` and `errors` have the names of PEP 249.
 """
 
 try:

@@ -98,6 +98,16 @@ class Span:
 NOTHING = Span(b"", b"")
 
 
+def outside(span: Span, low: bytes, high: bytes) -> list[Span]:
+    """Return the parts of a span that are not between two keys: ascending, at most two."""
+    parts = []
+    if span.start is None or span.start < low:
+        parts.append(Span(span.start, low if span.stop is None or span.stop > low else span.stop))
+    if span.stop is None or span.stop > high:
+        parts.append(Span(high if span.start is None or span.start < high else span.start, span.stop))
+    return parts
+
+
 def choose(
     constraints: Sequence[Constraint], order: Sequence[tuple[int, bool]], columns: Iterable[int]
 ) -> Plan:

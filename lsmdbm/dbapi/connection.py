@@ -11,6 +11,7 @@ Thread safety: 1 in the terms of PEP 249: threads may share the module, but not 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from typing import Any, cast
 
 import apsw
@@ -21,29 +22,40 @@ from lsmdbm.database import Database
 from lsmdbm.database import open as open_database
 from lsmdbm.dbapi import errors
 from lsmdbm.dbapi.bounds import startswith
+from lsmdbm.dbapi.codecs import Codecs
 from lsmdbm.dbapi.cursor import Cursor
 from lsmdbm.dbapi.errors import ProgrammingError, fail
-from lsmdbm.dbapi.kv import NAME, KvModule
+from lsmdbm.dbapi.kv import NAME, VALUE, KvModule
 from lsmdbm.dbapi.session import Session
 from lsmdbm.dbapi.statements import Kind, Statement
+from lsmdbm.dbapi.tables import CATALOGUE, MODULE, CatalogueModule, Tables
 from lsmdbm.dbapi.types import adapted
 
 VERSION = 4  # of SQLite's interface for modules: savepoints, and the check of a table
 CLOSED = "Cannot operate on a closed database"
 
 
-def connect(path: object, flag: str = "c", *, autocommit: bool = False, **options: Any) -> Connection:
+def connect(
+    path: object,
+    flag: str = "c",
+    *,
+    autocommit: bool = False,
+    codecs: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Connection:
     """Open a database and return a connection to it.
 
     Args:
         path: of the directory: str, bytes or PathLike.
         flag: as in `lsmdbm.open()`, but that it creates the database if there is none.
         autocommit: whether each statement outside of BEGIN is a transaction of its own.
+        codecs: by `table` or `table.column`, how columns hold what SQL has no type for: `"json"`, `"pickle"`,
+            `"text"`, or `"raw"`, which is what a column without one has.  Of `kv` they are for the values.
         **options: see `lsmdbm.Options`.
 
     Raises:
         OperationalError: it cannot be opened; the cause says why.
-        ProgrammingError: no such flag.
+        ProgrammingError: no such flag; no such codec.
         TypeError, ValueError: unknown option; option out of its bounds.
 
     >>> connection = connect("fruit", "n")
@@ -53,12 +65,13 @@ def connect(path: object, flag: str = "c", *, autocommit: bool = False, **option
     [(b'apple', b'red')]
     >>> connection.close()
     """
+    named = Codecs(codecs or {})
     sqlite = apsw.Connection(":memory:")  # rule 1
     try:
         database = open_database(path, flag, **options)
     except error as exc:
         fail(exc)
-    return Connection(sqlite, _session(database, parse_flag(flag)[0] == "r", sqlite), autocommit)
+    return Connection(sqlite, _session(database, parse_flag(flag)[0] == "r", sqlite), autocommit, named)
 
 
 def _session(database: Database, is_read_only: bool, sqlite: apsw.Connection) -> Session:
@@ -74,9 +87,9 @@ def _session(database: Database, is_read_only: bool, sqlite: apsw.Connection) ->
 class Connection:
     """A database that is read and written by SQL.  Made by `connect()`.
 
-    The table `kv(key BLOB PRIMARY KEY, value BLOB)` is the whole database, every byte of it.  Used in a
-    `with`, the connection is committed when the block is left, or rolled back if that is by an exception; it
-    is not closed.
+    The table `kv(key BLOB PRIMARY KEY, value BLOB)` is the whole database but for the rows of tables that
+    CREATE TABLE has made, which lie in it too.  Used in a `with`, the connection is committed when the
+    block is left, or rolled back if that is by an exception; it is not closed.
 
     Transactions are serializable: a commit fails with OperationalError, caused by `lsmdbm.ConflictError`, if
     somebody else has changed in the meantime what the transaction has read or written.  Then it was rolled
@@ -98,17 +111,29 @@ class Connection:
     ProgrammingError = errors.ProgrammingError
     NotSupportedError = errors.NotSupportedError
 
-    def __init__(self, sqlite: apsw.Connection, session: Session, autocommit: bool) -> None:
+    def __init__(self, sqlite: apsw.Connection, session: Session, autocommit: bool, codecs: Codecs) -> None:
         self._sqlite: apsw.Connection | None = sqlite
         self._session = session
         self._autocommit = bool(autocommit)
         self._cursors: weakref.WeakSet[Cursor] = weakref.WeakSet()
-        sqlite.convert_binding = lambda cursor, number, value: adapted(value)
+        self._codecs = codecs
+        wrap = apsw.pyobject if codecs else None  # a table finds the object again
+        sqlite.convert_binding = lambda cursor, number, value: adapted(value, wrap)
         sqlite.create_scalar_function("startswith", cast(Any, startswith), 2, deterministic=True)
-        module = cast(Any, KvModule(self._session))  # apsw's protocol asks for methods that it can do without
-        sqlite.create_module(
-            NAME, module, use_bestindex_object=True, use_no_change=True, iVersion=VERSION, eponymous_only=True
-        )
+        self._tables = Tables(session, sqlite, codecs)
+        for name, module, is_eponymous in (
+            (MODULE, self._tables, False),
+            (CATALOGUE, CatalogueModule(self._session), True),
+            (NAME, KvModule(self._session, codecs.of(NAME, VALUE, is_key=False)), True),
+        ):
+            sqlite.create_module(
+                name,
+                cast(Any, module),  # apsw's protocol asks for methods that it can do without
+                use_bestindex_object=True,
+                use_no_change=True,
+                iVersion=VERSION,
+                eponymous_only=is_eponymous,
+            )
 
     def __repr__(self) -> str:
         return f"<lsmdbm.dbapi.Connection to {self._session.database!r}>"
@@ -179,6 +204,9 @@ class Connection:
     def _begin_for(self, statement: Statement) -> None:
         """Begin a transaction if a statement needs one and there is none (rule 2)."""
         sqlite = self._check_open()
+        self._tables.refresh()
+        if statement.verb == "SAVEPOINT":
+            self._tables.enlist()
         if (
             not self._autocommit
             and statement.kind in (Kind.QUERY, Kind.CHANGE, Kind.DEFINITION)
@@ -188,6 +216,7 @@ class Connection:
 
     def _settle(self, statement: Statement, failed: bool = False) -> None:
         """End the transaction of the store where SQLite has ended its own and told no table."""
+        self._session.rest()
         if statement.kind not in (Kind.CONTROL, Kind.DEFINITION) or self._check_open().in_transaction:
             return
         if failed:

@@ -16,10 +16,12 @@ from typing import Any, Protocol
 
 import apsw
 
-from lsmdbm.dbapi.ddl import rewritten
+from lsmdbm.dbapi.codecs import Codecs
+from lsmdbm.dbapi.ddl import announce, defined
 from lsmdbm.dbapi.errors import ProgrammingError, fail
 from lsmdbm.dbapi.session import Session
 from lsmdbm.dbapi.statements import Kind, Statement, parse
+from lsmdbm.dbapi.tables import Tables
 from lsmdbm.dbapi.types import TypeObject, type_of
 
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -33,7 +35,9 @@ NO_ROWS = "The last statement has no rows, or there was none"
 class _Owner(Protocol):
     """What a cursor stands on: a connection."""
 
+    _codecs: Codecs
     _session: Session
+    _tables: Tables
 
     def _check_open(self) -> object: ...
 
@@ -51,13 +55,15 @@ class _Owner(Protocol):
 class _Columns:
     """Takes note of the columns of a statement before its first row is read: after that it is too late."""
 
-    __slots__ = ("declared",)
+    __slots__ = ("_codecs", "declared")
 
-    def __init__(self) -> None:
+    def __init__(self, codecs: Codecs) -> None:
+        self._codecs = codecs
         self.declared: tuple[tuple[str, str | None], ...] = ()
 
     def note(self, cursor: apsw.Cursor, *_: object) -> bool:
         self.declared = cursor.get_description()
+        cursor.row_trace = self._codecs.trace(cursor)
         return True
 
 
@@ -84,7 +90,7 @@ class Cursor:
         self.arraysize = 1
         self.lastrowid: int | None = None
         self._raw: apsw.Cursor | None = connection._new_cursor()
-        self._columns = _Columns()
+        self._columns = _Columns(connection._codecs)
         self._reset()
 
     def _reset(self) -> None:
@@ -144,8 +150,12 @@ class Cursor:
         connection = self.connection
         session = connection._session
         try:
-            sql = rewritten(session, operation) if statement.kind is Kind.DEFINITION else operation
             connection._begin_for(statement)
+            sql = operation
+            if statement.kind is Kind.DEFINITION:
+                sql = defined(connection._tables, operation)
+            elif statement.kind is Kind.CHANGE:
+                announce(connection._tables, operation)
         except Exception as exc:
             fail(exc)
         if statement.kind is Kind.CHANGE:

@@ -8,6 +8,7 @@ Rules
   5. OR IGNORE returns as if it had inserted, for apsw makes an error of every exception.
   6. SQLite collects the rows of an UPDATE first.  OR REPLACE may have put another value under a key before
      its turn comes, so values that do not change are not taken from there.
+  7. Keys that belong to tables are neither shown nor written: who changes all rows of kv changes no table.
 
 Thread safety: that of the connection.
 """
@@ -15,34 +16,39 @@ Thread safety: that of the connection.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import apsw
 
-from lsmdbm._base.chunk import MAX_KEY_BYTES, MAX_VALUE_BYTES, Chunk
+from lsmdbm._base.chunk import MAX_KEY_BYTES, MAX_VALUE_BYTES, Chunk, Chunks
 from lsmdbm._engine.validation import Walk
-from lsmdbm.dbapi.bounds import EQ, SIGNS, Constraint, Plan, Span, choose, locate, read, startswith
+from lsmdbm.dbapi.bounds import EQ, SIGNS, Constraint, Plan, Span, choose, locate, outside, read, startswith
+from lsmdbm.dbapi.codecs import Codec
 from lsmdbm.dbapi.errors import DataError
 from lsmdbm.dbapi.session import Enlisted, Session
+from lsmdbm.dbapi.values import RESERVED
 from lsmdbm.transaction import Transaction
 
 NAME = "kv"
 KEY, VALUE = "key", "value"
 SCHEMA = "CREATE TABLE x(key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL) WITHOUT ROWID"
 LOOK = (SIGNS[EQ],)
+RESERVED_STOP = RESERVED[:-1] + b"\1"  # the first key above them
 
 
 class KvModule:
     """What SQLite makes the table with: eponymous, so it is in every connection and nothing can drop it."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, codec: Codec | None = None) -> None:
         self._session = session
+        self._codec = codec
 
     def Connect(self, connection: apsw.Connection, *_: object) -> tuple[str, KvTable]:
         """Return the definition of the table, and the table."""
         connection.vtab_config(apsw.SQLITE_VTAB_CONSTRAINT_SUPPORT, 1)
-        return SCHEMA, KvTable(self._session, connection)
+        return SCHEMA, KvTable(self._session, connection, self._codec)
 
     Create = Connect
 
@@ -50,22 +56,23 @@ class KvModule:
 class KvTable(Enlisted):
     """The table: what it costs to read of it, and how it is written."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_codec", "_connection")
 
-    def __init__(self, session: Session, connection: apsw.Connection) -> None:
+    def __init__(self, session: Session, connection: apsw.Connection, codec: Codec | None) -> None:
         super().__init__(session)
+        self._codec = codec
         self._connection = weakref.ref(connection)  # which holds this
 
     def BestIndexObject(self, info: apsw.IndexInfo) -> bool:
         """Say how a statement will be answered."""
-        constraints = [_constraint(info, at) for at in range(info.nConstraint)]
+        constraints = [constraint_at(info, at) for at in range(info.nConstraint)]
         order = [(info.get_aOrderBy_iColumn(at), info.get_aOrderBy_desc(at)) for at in range(info.nOrderBy)]
         _tell(info, choose(constraints, order, info.colUsed), constraints)
         return True
 
     def Open(self) -> KvCursor:
         """Return a cursor."""
-        return KvCursor(self.session)
+        return KvCursor(self.session, self._codec)
 
     def Disconnect(self) -> None:
         """End; there is nothing to let go of."""
@@ -80,7 +87,7 @@ class KvTable(Enlisted):
 
     def UpdateInsertRow(self, _: int | None, fields: tuple[Any, ...]) -> int:
         """Insert an entry; 0, for there are no rowids."""
-        key, value = _stored(fields[0], KEY, MAX_KEY_BYTES), _stored(fields[1], VALUE, MAX_VALUE_BYTES)
+        key, value = _stored_key(fields[0]), self._stored_value(fields[1])
         transaction = self.session.transaction
         if self._may_be_written(key, transaction):
             transaction[key] = value
@@ -92,17 +99,18 @@ class KvTable(Enlisted):
 
     def UpdateChangeRow(self, key: Any, _: object, fields: tuple[Any, ...]) -> None:
         """Change an entry, its key perhaps; what the statement does not set stays as it is now (rule 6)."""
-        new = key if fields[0] is apsw.no_change else _stored(fields[0], KEY, MAX_KEY_BYTES)
+        new = key if fields[0] is apsw.no_change else _stored_key(fields[0])
         transaction = self.session.transaction
-        if fields[1] is apsw.no_change:
-            value = transaction[key]
-        else:
-            value = _stored(fields[1], VALUE, MAX_VALUE_BYTES)
+        value = transaction[key] if fields[1] is apsw.no_change else self._stored_value(fields[1])
         if new != key:
             if not self._may_be_written(new, transaction):
                 return
             del transaction[key]
         transaction[new] = value
+
+    def _stored_value(self, value: object) -> bytes:
+        encoded = value if self._codec is None else self._codec.stored(value)
+        return _stored(encoded, VALUE, MAX_VALUE_BYTES)
 
     def _may_be_written(self, key: bytes, transaction: Transaction) -> bool:
         """Return whether there is no such key yet, or it may be replaced; False to ignore the row (rule 5).
@@ -120,6 +128,13 @@ class KvTable(Enlisted):
         if conflict == apsw.SQLITE_FAIL:
             self.session.keep_failed()
         raise apsw.ConstraintError(f"UNIQUE constraint failed: {NAME}.{KEY}")
+
+
+def _stored_key(value: object) -> bytes:
+    key = _stored(value, KEY, MAX_KEY_BYTES)
+    if key.startswith(RESERVED):
+        raise DataError(f"{NAME}.{KEY} must not begin with {RESERVED!r}: such keys belong to tables")
+    return key
 
 
 def _stored(value: object, column: str, limit: int) -> bytes:
@@ -140,7 +155,8 @@ def _stored(value: object, column: str, limit: int) -> bytes:
     return value
 
 
-def _constraint(info: apsw.IndexInfo, at: int) -> Constraint:
+def constraint_at(info: apsw.IndexInfo, at: int) -> Constraint:
+    """Return one of the terms of a WHERE."""
     operator = info.get_aConstraint_op(at)
     return Constraint(
         info.get_aConstraint_iColumn(at),
@@ -172,6 +188,7 @@ class KvCursor:
         "__weakref__",
         "_at",
         "_chunks",
+        "_codec",
         "_is_over",
         "_keys",
         "_session",
@@ -180,8 +197,9 @@ class KvCursor:
         "_values",
     )
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, codec: Codec | None = None) -> None:
         self._session = session
+        self._codec = codec
         self._chunks: Iterator[Chunk] = iter(())
         self._keys: list[bytes] = []
         self._values: list[Any] = []
@@ -197,19 +215,23 @@ class KvCursor:
         self._step = -1 if plan.is_reverse else 1
         found = locate(plan.signs, values)
         if isinstance(found, Span):
-            self._walk(found, plan.is_keys_only)
+            self._walk(outside(found, RESERVED, RESERVED_STOP), plan.is_keys_only)
         else:
-            self._look_up(found)
+            self._look_up([key for key in found if not key.startswith(RESERVED)])
         self._move_on()
 
-    def _walk(self, span: Span, is_keys_only: bool) -> None:
-        if span.is_empty():
-            return
-        self._chunks = self._session.source._chunks(
+    def _walk(self, spans: Sequence[Span], is_keys_only: bool) -> None:
+        """Read spans, which are ascending, all at one moment: none of them is begun later."""
+        walks = [self._walked(span, is_keys_only) for span in spans[:: self._step] if not span.is_empty()]
+        self._chunks = walks[0] if len(walks) == 1 else chain.from_iterable(walks)
+
+    def _walked(self, span: Span, is_keys_only: bool) -> Chunks:
+        chunks = self._session.source._chunks(
             span.start, span.stop, reverse=self._step < 0, keys_only=is_keys_only
         )
-        if isinstance(self._chunks, Walk):
-            self._chunks.watch(self._left)
+        if isinstance(chunks, Walk):
+            chunks.watch(self._left)
+        return chunks
 
     def _look_up(self, keys: list[bytes]) -> None:
         """Read so many keys at once: one moment, each block once."""
@@ -253,9 +275,12 @@ class KvCursor:
         """Return whether there is no row (rule 3)."""
         return self._is_over
 
-    def Column(self, number: int) -> bytes | None:
+    def Column(self, number: int) -> Any:
         """Return the key or the value."""
-        return self._keys[self._at] if number == 0 else self._values[self._at]
+        if number == 0:
+            return self._keys[self._at]
+        value = self._values[self._at]
+        return value if self._codec is None else self._codec.shown(value)
 
     def ColumnNoChange(self, number: int) -> object:
         """Say of a column that an UPDATE does not set that no value is needed (rule 6)."""

@@ -41,23 +41,25 @@ class Session:
 
     Attributes:
         ignored: how many rows OR IGNORE has ignored, all of which SQLite counts as changes.
+        undone: how often writes were forgotten: what is remembered of them holds no longer.
     """
 
     __slots__ = (
         "_cursors",
         "_is_in_transaction",
-        "_is_read_only",
         "_is_written",
         "_keeps_failed",
         "_marks",
         "_source",
         "database",
         "ignored",
+        "is_read_only",
+        "undone",
     )
 
     def __init__(self, database: Database, is_read_only: bool, is_in_transaction: Callable[[], bool]) -> None:
         self.database = database
-        self._is_read_only = is_read_only
+        self.is_read_only = is_read_only
         self._is_in_transaction = is_in_transaction
         self._source: Transaction | Snapshot | None = None
         self._is_written = False
@@ -65,6 +67,7 @@ class Session:
         self._marks: list[tuple[int, Savepoint]] = []  # (level, mark), levels ascending
         self._cursors = 0
         self.ignored = 0
+        self.undone = 0
 
     # -- reading and writing ------------------------------------------------------------------------
 
@@ -72,7 +75,7 @@ class Session:
     def source(self) -> Transaction | Snapshot:
         """What is read: a sorted mapping of one moment, with the writes of this connection over it."""
         if self._source is None:
-            if self._is_read_only:
+            if self.is_read_only:
                 self.database.refresh()
                 self._source = self.database.snapshot()
             else:
@@ -94,6 +97,11 @@ class Session:
             self._marks.append((START, source.savepoint()))
         return source
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a transaction of the store, or a snapshot."""
+        return self._source is not None
+
     def cursor_opened(self) -> None:
         """Take note of one more cursor of a virtual table."""
         self._cursors += 1
@@ -101,6 +109,10 @@ class Session:
     def cursor_closed(self) -> None:
         """Take note of one less (rule 3)."""
         self._cursors -= 1
+        self.rest()
+
+    def rest(self) -> None:
+        """End what only read, outside of BEGIN, and is read no more (rule 3)."""
         if not self._cursors and not self._is_written and not self._is_in_transaction():
             self.rollback()
 
@@ -145,6 +157,8 @@ class Session:
 
     def mark(self, level: int) -> None:
         """Set the mark of a level, unless another table has had it set."""
+        if self.is_read_only:
+            return
         transaction = self.transaction
         if self._marks[-1][0] < level:
             self._marks.append((level, transaction.savepoint()))
@@ -170,6 +184,7 @@ class Session:
         if position < len(self._marks):
             mark = self._marks[position][1]
             mark.rollback()
+            self.undone += 1
             self._marks[position:] = [(level, mark)]
 
     def keep_failed(self) -> None:
@@ -184,6 +199,7 @@ class Session:
             level, mark = self._marks[position]
             if not keeps:
                 mark.rollback()
+                self.undone += 1
             self._release(position, level)
 
     def _position(self, level: int) -> int:

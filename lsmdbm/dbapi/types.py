@@ -11,6 +11,8 @@ Thread safety: pure functions.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
+from typing import Any
 
 Date = datetime.date
 Time = datetime.time
@@ -80,14 +82,16 @@ def type_of(declared: str | None, value: object = None) -> TypeObject | None:
     return _BY_CLASS.get(type(value))
 
 
-def adapted(value: object) -> str:
-    """Return what is stored of a date or a time (rule 2).
+def adapted(value: object, wrap: Callable[[object], Any] | None = None) -> Any:
+    """Return what is stored of a date or a time (rule 2), and of anything else what `wrap` makes of it.
 
     Raises:
-        TypeError: it is neither.
+        TypeError: it is neither, and there is no `wrap`.
     """
     if isinstance(value, datetime.datetime):
         return value.isoformat(" ")
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
+    if wrap is not None:
+        return wrap(value)
     raise TypeError(f"a parameter cannot be of type {type(value).__name__}")

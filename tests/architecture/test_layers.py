@@ -17,7 +17,9 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     "lsmdbm.": "coercion ranges source retries decoded decoded_handle text snapshot transaction batch"
     " changes database tally shelve registration migration maintenance bulk aio.lane aio.stream aio.reads"
     " aio.snapshot aio.batch aio.transaction aio.database aio dbapi.errors dbapi.types dbapi.session"
-    " dbapi.bounds dbapi.kv dbapi.statements dbapi.ddl dbapi.cursor dbapi.connection dbapi"
+    " dbapi.bounds dbapi.tokens dbapi.asking dbapi.codecs dbapi.values dbapi.kv dbapi.statements dbapi.schema"
+    " dbapi.shaping dbapi.catalogue dbapi.spans dbapi.access dbapi.layout dbapi.rows dbapi.tables dbapi.ddl"
+    " dbapi.cursor dbapi.connection dbapi"
     " cli.escapes cli.outcome cli.formats cli.output cli.fancy cli.standard cli.opening cli.entries"
     " cli.metrics cli.drawing cli.insides cli.care cli.bench cli.grammar cli.plain cli.offers cli.prompt"
     " cli.shell cli.sql cli.clicked cli.completion cli.entry cli",
@@ -38,7 +40,7 @@ HOMES = {  # imported module: prefix of the modules that may import it; () is no
     "prompt_toolkit": "lsmdbm.cli.prompt",
     "rich": "lsmdbm.cli.fancy",
     "struct": ("lsmdbm._format.", "lsmdbm.dbapi.values"),
-    "pickle": ("lsmdbm.shelve", "lsmdbm.cache"),
+    "pickle": ("lsmdbm.shelve", "lsmdbm.cache", "lsmdbm.dbapi.codecs"),
     "shelve": "lsmdbm.shelve",
     "os": ("lsmdbm._base.storage", "lsmdbm._base.process", "lsmdbm.cli."),
     "select": "lsmdbm._base.process",

@@ -1,8 +1,9 @@
 """lsmdbm.dbapi, as its tests import it, and what they share.
 
     dbapi = module()        lsmdbm.dbapi; where apsw is not installed, the calling test module is skipped
+    dbapi20 = suite()       the compliance suite of PEP 249, and `suite("pandas")` pandas, likewise
 
-With LSMDBM_SQL=required, which tox sets in the environment that installs apsw, that is an error: a run that
+With LSMDBM_SQL=required, which tox sets in the environment that installs them, that is an error: a run that
 skips everything would look as green as one that passes.
 """
 
@@ -22,6 +23,13 @@ def module() -> Any:
     if os.environ.get("LSMDBM_SQL") != "required":
         pytest.importorskip("apsw", reason="apsw is not installed: it comes with lsmdbm[sql]")
     return importlib.import_module(MODULE)
+
+
+def suite(name: str = "dbapi20") -> Any:
+    """Return a module of the extra sqltest; where it is not installed, skip, or fail if it is required."""
+    if os.environ.get("LSMDBM_SQL") != "required":
+        pytest.importorskip(name, reason=f"{name} is not installed: it is for the environment sql of tox")
+    return importlib.import_module(name)
 
 
 def all_of(connection: Any) -> list[tuple[bytes, bytes]]:
