@@ -41,6 +41,6 @@ def test_the_environment_of_sql_requires_it_and_ci_its_report():
 
     assert "sql" in tox["tox"]["env_list"].replace(" ", "").split(",")
     assert "LSMDBM_SQL = required" in environment["set_env"].splitlines()
-    assert {"sql", "test"} == set(environment["extras"].replace(" ", "").split(","))
+    assert {"sql", "sqltest", "test"} == set(environment["extras"].replace(" ", "").split(","))
     assert "sql" in tox["testenv:coverage"]["extras"].replace(" ", "").split(",")
     assert "sql" in expected.split()
