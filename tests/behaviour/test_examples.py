@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import lsmdbm
+from support import sql
 
 ROOT = Path(__file__).parents[2]
 SEARCH = ROOT / "examples/search_source.py"
@@ -29,6 +30,35 @@ b'blueberry' b'blue'
 b'apple' b'blueberry' (b'grape', b'green')
 {b'apple': b'green', b'banana': b'yellow', b'blueberry': b'blue', b'grape': b'green'}
 5 entries from the log, 0 tables
+"""
+
+SOLAR_SYSTEM = """\
+-- moons by planet, and the largest of each
+   Mercury 0 None None
+   Venus 0 None None
+   Earth 1 1737.4 Moon
+   Mars 2 11.1 Phobos
+   Jupiter 10 2634.1 Ganymede
+   Saturn 10 2574.7 Titan
+   Uranus 6 788.9 Titania
+   Neptune 4 1353.4 Triton
+-- discovered by century
+   17 9 Jupiter,Saturn
+   18 4 Saturn,Uranus
+   19 8 Jupiter,Mars,Neptune,Saturn,Uranus
+   20 11 Jupiter,Neptune,Saturn,Uranus
+-- larger than the smallest planet
+   Jupiter Ganymede 2634.1
+   Saturn Titan 2574.7
+-- mostly hydrogen
+   Jupiter {'H2': 89, 'He': 10}
+   Neptune {'H2': 80, 'He': 19}
+   Saturn {'H2': 96, 'He': 3}
+   Uranus {'H2': 83, 'He': 15}
+-- the last moons of Saturn, by name
+   Titan Christiaan Huygens
+   Tethys Giovanni Cassini
+   Rhea Giovanni Cassini
 """
 
 # Runs a script, and kills it inside the n-th update(), when half of what that brings is written.
@@ -262,6 +292,17 @@ def test_files_that_several_processes_built_are_one_database(run):
     assert ["db"] == [path.name for path in run.here.iterdir()]
     with lsmdbm.open(run.here / "db") as db:
         assert (39998, b"2 2 2 5 5") == (len(db), db["000000200"])
+
+
+def test_tables_of_files_are_joined_grouped_and_there_again(run):
+    sql.module()
+    first = run(ROOT / "examples/solar_system.py")
+    again = run(ROOT / "examples/solar_system.py")
+
+    loaded, answers = first.stdout.split("\n", 1)
+    assert "loaded 8 planets and 33 moons" == loaded
+    assert SOLAR_SYSTEM == answers == again.stdout
+    assert ["solar.lsm"] == [path.name for path in run.here.iterdir()]
 
 
 def test_tour_prints_what_it_should(run):
