@@ -1,9 +1,11 @@
-"""SQL: the table kv of lsmdbm.dbapi beside the same table in a file of sqlite3.
+"""SQL: the table kv of lsmdbm.dbapi, and one that CREATE TABLE makes, beside the same in a file of sqlite3.
 
     python -m benchmarks.sql [ENTRIES]
 
 Fills kv with ENTRIES rows of 14 + 100 bytes, 100,000 if not given, in random order by `executemany`, and
-again with OR REPLACE; closes and opens; then runs each statement below, fetches all of it, and commits.
+again with OR REPLACE; then a table of as many rows with an INTEGER PRIMARY KEY, a TEXT and a REAL, and one
+with a key of a TEXT and an INTEGER.  Closes and opens; runs each statement below, fetches all of it, and
+commits.
 Neither waits for a disk: lsmdbm is at durability "process", sqlite3 has `synchronous=off`.  Prints, of RUNS
 runs that alternate, the best time of each, and ours as a multiple of the other's.
 """
@@ -26,6 +28,10 @@ RUNS = 5
 LOOKS = 10_000
 CREATE = "CREATE TABLE IF NOT EXISTS kv (key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL) WITHOUT ROWID"
 INSERT, REPLACE = "INSERT INTO kv VALUES (?, ?)", "INSERT OR REPLACE INTO kv VALUES (?, ?)"
+TABLES = [
+    "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, x REAL)",
+    "CREATE TABLE u (name TEXT, id INTEGER, x REAL, PRIMARY KEY (name, id)) WITHOUT ROWID",
+]
 
 
 class Work:
@@ -38,11 +44,23 @@ class Work:
         rng.shuffle(self.rows)
         self.keys = [rng.choice(self.rows)[0] for _ in range(LOOKS)]
         self.tenth = b"key:%010d" % (count // 10)
+        self.numbered = [(number, f"name {number % 1000}", number / 2) for number in range(count)]
+        self.numbers = [rng.randrange(count) for _ in range(LOOKS)]
+
+    def inserts(self) -> dict[str, tuple[str, list[Any]]]:
+        """Return what is timed first: statements for `executemany`, and their rows."""
+        named = [(name, number, x) for number, name, x in self.numbered]
+        return {
+            "INSERT, executemany": (INSERT, self.rows),
+            "OR REPLACE, executemany": (REPLACE, self.rows),
+            "table: INSERT, executemany": ("INSERT INTO t VALUES (?, ?, ?)", self.numbered),
+            "table: INSERT, a key of two": ("INSERT INTO u VALUES (?, ?, ?)", named),
+        }
 
     def statements(self, cursor: Any) -> dict[str, Callable[[], int]]:
         """Return what is timed behind the inserts, each with the number of rows that must come out."""
 
-        def many(sql: str, groups: list[list[bytes]]) -> int:
+        def many(sql: str, groups: list[list[Any]]) -> int:
             return sum(len(cursor.execute(sql, group).fetchall()) for group in groups)
 
         def one(sql: str, *parameters: object) -> int:
@@ -72,6 +90,19 @@ class Work:
             "sum(length(value))": lambda: one("SELECT sum(length(value)) FROM kv"),
             "UPDATE, a tenth": lambda: changed("UPDATE kv SET value = x'00' WHERE key < ?", self.tenth),
             "DELETE, a tenth": lambda: changed("DELETE FROM kv WHERE key < ?", self.tenth),
+            "table: all rows": lambda: one("SELECT * FROM t"),
+            "table: one row by key": lambda: many(
+                "SELECT * FROM t WHERE id = ?", [[number] for number in self.numbers]
+            ),
+            "table: 100 rows of a range": lambda: many(
+                "SELECT * FROM t WHERE id >= ? AND id < ? + 100 ORDER BY id",
+                [[number, number] for number in self.numbers[:500]],
+            ),
+            "table: rows of one name, backwards": lambda: many(
+                "SELECT * FROM u WHERE name = ? ORDER BY id DESC",
+                [[f"name {number % 1000}"] for number in self.numbers[:500]],
+            ),
+            "table: GROUP BY": lambda: one("SELECT name, count(*), sum(x) FROM t GROUP BY name"),
         }
 
 
@@ -85,6 +116,15 @@ def connect(kind: str, path: str) -> Any:
     return connection
 
 
+def make_tables(kind: str, path: str) -> None:
+    """Make the tables that are not there by themselves."""
+    connection = connect(kind, path)
+    for statement in TABLES:
+        connection.cursor().execute(statement)
+    connection.commit()
+    connection.close()
+
+
 def run(kind: str, path: str, work: Work) -> dict[str, tuple[float, int]]:
     """Return seconds and rows of each piece of work, the commit included."""
     found = {}
@@ -95,10 +135,11 @@ def run(kind: str, path: str, work: Work) -> dict[str, tuple[float, int]]:
         connection.commit()
         found[name] = time.perf_counter() - started, rows
 
-    for name, sql in (("INSERT, executemany", INSERT), ("OR REPLACE, executemany", REPLACE)):
+    make_tables(kind, path)
+    for name, (sql, rows) in work.inserts().items():
         connection = connect(kind, path)
         cursor = connection.cursor()
-        timed(name, lambda sql=sql, cursor=cursor: cursor.executemany(sql, work.rows).rowcount)  # type: ignore[misc]
+        timed(name, lambda sql=sql, rows=rows, cursor=cursor: cursor.executemany(sql, rows).rowcount)  # type: ignore[misc]
         connection.close()
     connection = connect(kind, path)
     for name, job in work.statements(connection.cursor()).items():
@@ -110,7 +151,7 @@ def run(kind: str, path: str, work: Work) -> dict[str, tuple[float, int]]:
 def main() -> None:
     work = Work(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
     best: dict[tuple[str, str], float] = {}
-    print(f"{work.count:,} rows of kv, the best of {RUNS} runs\n")
+    print(f"{work.count:,} rows of each table, the best of {RUNS} runs\n")
     with tempfile.TemporaryDirectory() as root:
         for number in range(RUNS):
             answers = []

@@ -22,7 +22,7 @@ def test_it_prints_both_times_and_their_ratio(capsys):
 
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
     assert ["work", "sqlite3, ms", "lsmdbm.dbapi, ms", "ratio"] == rows[0]
-    assert 12 == len(rows[2:])
+    assert 19 == len(rows[2:])
     assert all(float(figure) >= 0 for row in rows[2:] for figure in row[1:])
 
 
