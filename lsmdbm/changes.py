@@ -62,11 +62,14 @@ class Change(NamedTuple):
 Change.__module__ = "lsmdbm"
 
 
-def checked_position(position: object) -> bytes | None:
-    """Return a position that a caller has given; TypeError if it can be none."""
+def checked_position(position: object) -> bytes | int | None:
+    """Return a position or a sequence that a caller has given; TypeError if it can be neither."""
     if position is None or isinstance(position, bytes):
         return position
-    raise TypeError(f"a position is bytes, or None for the beginning; not {type(position).__name__}")
+    if isinstance(position, int) and not isinstance(position, bool):
+        return position
+    kind = type(position).__name__
+    raise TypeError(f"a position is bytes, a sequence an int, and None is the beginning; not {kind}")
 
 
 def changes_of(steps: Iterator[Step], check_open: Callable[[], object]) -> Iterator[Change]:

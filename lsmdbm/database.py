@@ -534,7 +534,7 @@ class Database(SortedSource, MutableMapping[bytes, bytes]):
         store.ingest(sources)
         return sum(source.meta.entries for source in sources)
 
-    def changes(self, since: bytes | None = None) -> Iterator[Change]:
+    def changes(self, since: bytes | int | None = None) -> Iterator[Change]:
         """Return what was written from a position on, up to now, in order: for whoever follows.
 
         It ends at what this handle shows; call it again later with the `next` of the last change.  A batch is
@@ -544,7 +544,9 @@ class Database(SortedSource, MutableMapping[bytes, bytes]):
 
         Args:
             since: where to begin: the `next` of a change, or what `position()` of this database or of a
-                snapshot has returned; None for the beginning of the database.
+                snapshot has returned; None for the beginning of the database.  A sequence, an int,
+                begins with the change that it is in; but a number cannot tell whether power was lost since,
+                and other writes have got the sequences that were seen.
 
         Raises:
             HistoryLostError: some of the changes are in no log any more, or power was lost and with it a

@@ -72,11 +72,12 @@ class Feed:
                 return Position(seq, link.number, link.header.salt, offset).encode()
         return at_rest(seq, self.uuid).encode()
 
-    def since(self, data: bytes | None, check_open: Callable[[], object]) -> Iterator[Step]:
+    def since(self, data: bytes | int | None, check_open: Callable[[], object]) -> Iterator[Step]:
         """Return the records from a position on.
 
         Args:
-            data: the position; None for the beginning of the database.
+            data: the position; a sequence, which belongs to the history that there is; None for the
+                beginning of the database.
             check_open: called before each step; raises if the database was closed.
 
         Raises:
@@ -86,7 +87,10 @@ class Feed:
             CorruptionError: a log is damaged.
         """
         try:
-            place = Position.decode(data) if data is not None else at_rest(1, self.uuid)
+            if isinstance(data, bytes):
+                place = Position.decode(data)
+            else:
+                place = at_rest(max(1, data or 0), self.uuid)
         except Malformed:
             raise ValueError(f"{data!r} is no position of changes()") from None
         links = self._needed(place)
@@ -170,8 +174,8 @@ class Feed:
             for record in log_records(file, link.header, start, link.end):
                 if record.last_seq < expected or records.is_mark(record):
                     continue
-                if record.seq != expected:
-                    break
+                if record.seq != expected and (place.log or record.seq > place.seq):
+                    break  # a sequence that was given as a number may be inside of the first record
                 check_open()
                 expected = record.last_seq + 1
                 position = Position(expected, link.number, link.header.salt, record.end)

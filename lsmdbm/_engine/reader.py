@@ -227,7 +227,7 @@ class Reader:
         with self._lock:
             self._tables.drop_held()
 
-    def changes(self, position: bytes | None) -> Iterator[Step]:
+    def changes(self, position: bytes | int | None) -> Iterator[Step]:
         """Return what was written from a position on, up to this moment, record by record."""
         with self._lock:
             return self._feed().since(position, self._check_open)

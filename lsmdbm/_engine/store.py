@@ -189,7 +189,7 @@ class Store:
         """What was installed last."""
         return self._tree.manifest
 
-    def changes(self, position: bytes | None) -> Iterator[Step]:
+    def changes(self, position: bytes | int | None) -> Iterator[Step]:
         """Return what was written from a position on, up to now, record by record."""
         with self._writer.exclusive(), self._writer.noting_failure():
             return self._feed().since(position, self._writer.check_open)

@@ -278,7 +278,7 @@ class Database(Reads):
         """Return what the tree looks like and what it has done since it was opened."""
         return await self._read(self._database.stats)
 
-    def changes(self, since: bytes | None = None) -> Stream[Change]:
+    def changes(self, since: bytes | int | None = None) -> Stream[Change]:
         """Return what was written from a position on, up to the moment of the first step, for `async for`.
 
         See `lsmdbm.Database.changes()`; what that raises at once, the first step raises.

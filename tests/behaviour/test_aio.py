@@ -976,7 +976,8 @@ def test_whoever_follows_is_told_of_every_change_without_a_call_in_the_loop(disk
                 async with opened(Disk()) as other:
                     [_ async for _ in other.changes(changes[-1].next)]
             with pytest.raises(TypeError, match="a position is bytes"):
-                db.changes(7)
+                db.changes(7.0)
+            assert changes[-1].seq == [change.seq async for change in db.changes(changes[-1].seq)][0]
             unfinished = db.changes()
             assert 1 == (await unfinished.__anext__()).seq
         with pytest.raises(lsmdbm.ClosedError):

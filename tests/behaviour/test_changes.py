@@ -113,6 +113,23 @@ def test_a_position_leads_on_from_where_it_was_taken(storage):
             assert everything[place + 1 :] == told(db, change.next)
 
 
+def test_a_sequence_leads_to_the_change_that_it_is_in(storage):
+    with opened(storage) as db:
+        db["a"] = "1"
+        db.update({"b": "2", "c": "3", "d": "4"})
+        del db["a"]
+        changes = [*db.changes()]
+        assert [1, 2, 5] == [change.seq for change in changes]
+        for since, skipped in ((-1, 0), (0, 0), (1, 0), (2, 1), (3, 1), (4, 1), (5, 2), (6, 3)):
+            assert changes[skipped:] == [*db.changes(since)], since
+        with pytest.raises(lsmdbm.HistoryLostError):
+            db.changes(7)
+        db.flush()
+        assert [] == [*db.changes(6)]
+        with pytest.raises(lsmdbm.HistoryLostError):
+            db.changes(5)
+
+
 def test_a_change_can_be_applied_to_another_database(storage):
     with opened(storage, **KEPT) as db, opened(CrashStorage()) as replica:
         replica["old"] = "1"
@@ -461,8 +478,8 @@ def test_a_repaired_database_begins_its_history_anew(tmp_path):
 
 def test_what_is_no_position_is_refused(storage):
     with opened(storage) as db:
-        for wrong in ("text", 7, bytearray(32)):
-            with pytest.raises(TypeError, match="a position is bytes, or None"):
+        for wrong in ("text", 7.0, True, bytearray(32)):
+            with pytest.raises(TypeError, match="a position is bytes, a sequence an int, and None"):
                 db.changes(wrong)
         for wrong in (b"", b"key", bytes(32), db.position()[:-1]):
             with pytest.raises(ValueError, match="is no position of changes"):
