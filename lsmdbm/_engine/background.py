@@ -18,7 +18,6 @@ Thread safety: under the lock of the store.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lsmdbm._base.errors import FailedError, error
@@ -39,17 +38,26 @@ MOST_PACE = 8.0  # bytes of a large compaction that one written byte owes at mos
 PAUSES = (0.0, 0.1, 1.0, 10.0)  # seconds before a job is tried again, after no, one, two and more failures
 
 
-@dataclass(slots=True)
 class Job:
     """A flush or a compaction under way."""
 
-    steps: Steps
-    total_bytes: int
-    memtables: tuple[Memtable, ...] = ()  # of a flush, newest first
-    plan: Plan | None = None  # of a compaction
-    is_delegated: bool = False
-    done_bytes: int = 0
-    outputs: list[TableMeta] | None = None  # once they are complete
+    __slots__ = ("done_bytes", "is_delegated", "memtables", "outputs", "plan", "steps", "total_bytes")
+
+    def __init__(
+        self,
+        steps: Steps,
+        total_bytes: int,
+        memtables: tuple[Memtable, ...] = (),
+        plan: Plan | None = None,
+        is_delegated: bool = False,
+    ) -> None:
+        self.steps = steps
+        self.total_bytes = total_bytes
+        self.memtables = memtables  # of a flush, newest first
+        self.plan = plan  # of a compaction
+        self.is_delegated = is_delegated
+        self.done_bytes = 0
+        self.outputs: list[TableMeta] | None = None  # once they are complete
 
 
 class Background:

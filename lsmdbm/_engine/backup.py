@@ -16,8 +16,6 @@ Spec: docs/operations.md, Backup.
 
 from __future__ import annotations
 
-import dataclasses
-
 from lsmdbm._base.errors import CorruptionError, error
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import File, Storage, write_all
@@ -56,8 +54,7 @@ def backup(storage: Storage, view: View, manifest: Manifest, path: str) -> None:
         levels = version.levels
         if view.sealed:
             levels = _with_memtables(view, version, destination)
-        state = dataclasses.replace(
-            manifest,
+        state = manifest._replace(
             levels=levels,
             last_seq=view.active.first_seq - 1,
             live_count=after_flush(view, view.sealed),

@@ -19,7 +19,7 @@ Source: rule 4 is the rule for renting or buying skis; Karlin, Manasse, Rudolph 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lsmdbm._base.errors import error
 from lsmdbm._engine.memtable import Memtable
@@ -32,8 +32,7 @@ FIRST_LOOKS = 256  # keys that an opening looks up in flushes though it was not 
 # program that opens the database anew for every write flushes a handful of them now and then
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(NamedTuple):
     """Looks below the keys of a flush, to be done before it; each step yields what it is worth in bytes."""
 
     worth_bytes: int

@@ -16,8 +16,6 @@ Thread safety: one thread at a time.  Spec: docs/operations.md, Backup.
 
 from __future__ import annotations
 
-import dataclasses
-
 from lsmdbm._base.errors import FailedError, error
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File, Storage, directory_mode, parent_of
@@ -102,7 +100,7 @@ class Destination:
         Raises:
             error: it could not be done; nothing is left.
         """
-        state = dataclasses.replace(state, min_wal=self.counter.next_number)
+        state = state._replace(min_wal=self.counter.next_number)
         try:
             Installer(self.directory, self.counter, state).install(state, lambda: None)
             synced(lambda: self._storage.sync_parent(self._path))

@@ -18,7 +18,7 @@ Spec: docs/bulk.md.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lsmdbm._base.lru import LRU
 from lsmdbm._base.storage import File, Storage, name_in_parent, parent_of
@@ -29,8 +29,7 @@ from lsmdbm._format.manifest import TableMeta
 from lsmdbm._format.table_reader import ReadCounters, TableReader, describe
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """A table outside of any database, as it was when it was checked."""
 
     storage: Storage

@@ -21,7 +21,6 @@ Thread safety: under the lock of the store.  Spec: docs/durability.md, Install.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 from collections.abc import Callable
 
@@ -81,14 +80,14 @@ class Installer:
         self.are_names_in_doubt = False
         number = self._write(state)  # (3)
         synced(self._directory.sync)  # (4)
-        self.current = dataclasses.replace(state, number=number, next_number=self._counter.next_number)
+        self.current = state._replace(number=number, next_number=self._counter.next_number)
         move_over()  # (5)
         self.forget_older()  # (6)
 
     def _write(self, state: Manifest) -> int:
         number, file = self._counter.create(self._directory, MANIFEST)
         next_number = self._counter.next_number
-        data = manifests.encode(dataclasses.replace(state, number=number, next_number=next_number))
+        data = manifests.encode(state._replace(number=number, next_number=next_number))
         if len(data) > MAX_MANIFEST_BYTES:  # no reader would take it: the old state must hold
             self._directory.unlink(file_name(number, MANIFEST))
             raise error(f"{file.path}: manifest of {len(data)} bytes: the limit is {MAX_MANIFEST_BYTES}")

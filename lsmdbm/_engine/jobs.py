@@ -21,7 +21,7 @@ Thread safety: one thread at a time, under the lock of the store.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lsmdbm._base.chunk import Chunk, Chunks
 from lsmdbm._base.errors import error
@@ -52,8 +52,7 @@ Steps = Generator[int, None, list[TableMeta]]
 MOST_BLOOM_BITS = 24  # per key, in any table
 
 
-@dataclass(frozen=True, slots=True)
-class Workshop:
+class Workshop(NamedTuple):
     """What a job works with."""
 
     storage: Storage

@@ -21,11 +21,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
-
-from sortedcontainers import SortedList
+from typing import TYPE_CHECKING
 
 from lsmdbm._base.chunk import KEY_ONLY, MISSING, Chunk, Chunks, Missing
 from lsmdbm._base.intervals import Intervals, gaps, holds, united
+
+if TYPE_CHECKING:
+    from sortedcontainers import SortedList
 
 FIRST_PIECE, LARGEST_PIECE = 16, 512  # keys in a chunk: a single step stays cheap, a scan gets going
 
@@ -100,7 +102,7 @@ class Memtable:
             entries = self.entries
             order, self._order = self._order, None  # rule 4
             if order is None:
-                order = SortedList(entries)
+                order = _in_order(entries)
             elif missing := len(entries) - len(order):
                 order.update(islice(reversed(entries), missing))  # rule 2
             self._order = order
@@ -150,12 +152,18 @@ class Memtable:
             folded.change = self.change + older.change
         folded.deletes = self.deletes or older.deletes
         fresh = (key for key in self._sorted() if key not in below)
-        folded._order = SortedList(chain(order, fresh))  # two sorted runs: timsort takes O(n)
+        folded._order = _in_order(chain(order, fresh))  # two sorted runs: timsort takes O(n)
         return folded
 
     def _hidden_by(self, ranges: Intervals) -> set[bytes]:
         order = self._sorted()
         return {key for start, stop in ranges for key in order.irange(start, stop, (True, False))}
+
+
+def _in_order(keys: Iterable[bytes]) -> SortedList[bytes]:
+    from sortedcontainers import SortedList  # here: what only looks up keys, and puts some, never needs it
+
+    return SortedList(keys)
 
 
 def sources(

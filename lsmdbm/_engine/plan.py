@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lsmdbm._base.options import Options
 from lsmdbm._engine.version import Version
@@ -52,8 +53,7 @@ class Limits:
         return level
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """Which tables to merge, and into which level.
 
     `runs` are newest first; the tables within a run are in key order and do not overlap.

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lsmdbm._base.errors import CorruptionError, NotFoundError, error
 from lsmdbm._base.storage import Directory, File
@@ -198,8 +199,7 @@ def apply(memtable: Memtable, change: Change, charge: int) -> None:
     memtable.charge += charge
 
 
-@dataclass(slots=True)
-class _File:
+class _File(NamedTuple):
     """A log as it stands on disk."""
 
     number: int

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lsmdbm._base.ending import EndingLock, Lock, on_exit
 from lsmdbm._base.errors import LockedError, NotFoundError, error
@@ -74,8 +74,7 @@ class Lease:
             pass
 
 
-@dataclass(slots=True)
-class _Shared:
+class _Shared(NamedTuple):
     store: Store
     leases: weakref.WeakSet[Lease]
 

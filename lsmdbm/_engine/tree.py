@@ -27,7 +27,6 @@ Thread safety: under the lock of the store; `view` may be read by any thread.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -317,8 +316,7 @@ class Tree:
         self, version: Version, last_seq: int, live_count: int | None, move_over: Callable[[], None]
     ) -> None:
         before = self._installer.current
-        state = dataclasses.replace(
-            before,
+        state = before._replace(
             levels=version.levels,
             last_seq=last_seq,
             min_wal=self._wal.min_wal(last_seq),

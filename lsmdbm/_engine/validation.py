@@ -22,7 +22,7 @@ Source: backward validation, Haerder (1984), but by values: the store keeps no h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lsmdbm._base.chunk import Chunk, Chunks
 from lsmdbm._base.errors import ConflictError
@@ -35,8 +35,7 @@ SHOWN_BYTES = 80  # of a key that is named in an error
 NOTHING: Chunk = ([], [])
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(NamedTuple):
     """All keys with `start <= key < stop`; None leaves that side open."""
 
     start: bytes | None
@@ -48,8 +47,7 @@ class Interval:
         return self.start is not None and self.stop is not None and self.start >= self.stop
 
 
-@dataclass(frozen=True, slots=True)
-class Footprint:
+class Footprint(NamedTuple):
     """What has to be the same."""
 
     keys: set[bytes]

@@ -21,9 +21,8 @@ Thread safety: under the lock of the store, but for `Target.sync`.  Spec: docs/d
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lsmdbm._base.errors import FailedError, error
 from lsmdbm._base.intervals import Intervals
@@ -41,21 +40,31 @@ BUFFER_BYTES = 64 << 10  # of records held back at durability "none"
 BUFFER_SECONDS = 0.05
 
 
-@dataclass(slots=True)
 class Log:
     """A log that still holds writes which no table has."""
 
-    number: int
-    end: int  # of its last data record
-    last_seq: int
-    is_durable: bool = False
-    file: File | None = None  # None for a log of an earlier opening
-    header: LogHeader | None = None  # like the next one, of a log of this opening
-    offset: int = 0  # where it ends, marks included
+    __slots__ = ("end", "file", "header", "is_durable", "last_seq", "number", "offset")
+
+    def __init__(
+        self,
+        number: int,
+        end: int,
+        last_seq: int,
+        is_durable: bool = False,
+        file: File | None = None,
+        header: LogHeader | None = None,
+        offset: int = 0,
+    ) -> None:
+        self.number = number
+        self.end = end  # of its last data record
+        self.last_seq = last_seq
+        self.is_durable = is_durable
+        self.file = file  # None for a log of an earlier opening
+        self.header = header  # like the next one, of a log of this opening
+        self.offset = offset  # where it ends, marks included
 
 
-@dataclass(slots=True)
-class Target:
+class Target(NamedTuple):
     """What one sync has to make durable."""
 
     files: list[File]  # oldest first
@@ -77,7 +86,6 @@ class Target:
             synced(self.directory.sync)
 
 
-@dataclass(slots=True)
 class Wal:
     """The log of one opening.
 
@@ -93,33 +101,57 @@ class Wal:
         mapper: maps the logs; None if system calls write them.
     """
 
-    directory: Directory
-    storage: Storage
-    counter: Counter
-    next_seq: int
-    older: list[Log] = field(default_factory=list)
-    prev: tuple[int, int, int] = (0, 0, 0)
-    buffered: bool = False
-    mapper: Mapper | None = None
-    position: tuple[int, int] = (0, 0)
-    durable_seq: int = 0  # every write of this opening below it is known durable
-    written_bytes: int = 0
-    failure: FailedError | None = None
-    _file: File | None = None
-    _header: LogHeader | None = None
-    _seed: int = 0
-    _limit: int = 0  # up to here a record behind the first needs nothing but to be stored
-    _durable: int = 0
-    _data_end: int = 0
-    _is_name_durable: bool = False
-    _marked_end: int = 0  # end of the newest mark
-    _in_sync: Target | None = None  # of a sync that is not known to be over
-    _buffer: list[bytes] = field(default_factory=list)  # whole records, which end at `position`
-    _buffer_bytes: int = 0
-    _buffer_since: float = 0.0
+    __slots__ = (
+        *(
+            "buffered",
+            "counter",
+            "directory",
+            "durable_seq",
+            "failure",
+            "mapper",
+            "older",
+            "position",
+            "prev",
+        ),
+        *("storage", "written_bytes", "_buffer", "_buffer_bytes", "_buffer_since", "_data_end", "_durable"),
+        *("_file", "_header", "_in_sync", "_is_name_durable", "_limit", "_marked_end", "_seed"),
+    )
 
-    def __post_init__(self) -> None:
-        self.position = (HEADER_BYTES, self.next_seq)
+    def __init__(
+        self,
+        directory: Directory,
+        storage: Storage,
+        counter: Counter,
+        next_seq: int,
+        older: Sequence[Log] = (),
+        prev: tuple[int, int, int] = (0, 0, 0),
+        *,
+        buffered: bool = False,
+        mapper: Mapper | None = None,
+    ) -> None:
+        self.directory = directory
+        self.storage = storage
+        self.counter = counter
+        self.older = [*older]
+        self.prev = prev
+        self.buffered = buffered
+        self.mapper = mapper
+        self.position = (HEADER_BYTES, next_seq)
+        self.durable_seq = 0  # every write of this opening below it is known durable
+        self.written_bytes = 0
+        self.failure: FailedError | None = None
+        self._file: File | None = None
+        self._header: LogHeader | None = None
+        self._seed = 0
+        self._limit = 0  # up to here a record behind the first needs nothing but to be stored
+        self._durable = 0
+        self._data_end = 0
+        self._is_name_durable = False
+        self._marked_end = 0  # end of the newest mark
+        self._in_sync: Target | None = None  # of a sync that is not known to be over
+        self._buffer: list[bytes] = []  # whole records, which end at `position`
+        self._buffer_bytes = 0
+        self._buffer_since = 0.0
 
     @property
     def seq(self) -> int:
@@ -352,7 +384,7 @@ class Wal:
         """Take a sequence for what stands in no log.  Requires that `rotate` came last."""
         offset, seq = self.position
         if self._header is not None:  # of a log without a record; nothing rests on what was written of it
-            self._header = dataclasses.replace(self._header, first_seq=seq + 1)
+            self._header = self._header._replace(first_seq=seq + 1)
         self.position = (offset, seq + 1)
 
     def flushed(self, last_seq: int) -> list[Log]:

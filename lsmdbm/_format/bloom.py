@@ -31,13 +31,10 @@ from lsmdbm._format.coding import Malformed
 WORD_BYTES = 8
 
 
-def _mask(index: int) -> int:
-    low, high = index & 63, index >> 6
-    return 1 << low | 1 << high | 1 << (5 * low + 11 * high + 17 & 63)
-
-
-_MASKS = [_mask(index) for index in range(4096)]
-
+_BITS = [1 << place for place in range(64)]
+_MASKS = [
+    _BITS[low] | _BITS[high] | _BITS[5 * low + 11 * high + 17 & 63] for high in range(64) for low in range(64)
+]
 
 hash_key = hash128
 

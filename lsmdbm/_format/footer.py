@@ -19,7 +19,6 @@ Thread safety: pure functions.  Spec: docs/format.md, Table.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from struct import Struct
 from typing import NamedTuple
 
@@ -71,8 +70,7 @@ class BlockHandle(
         return cls._make(_BLOCK_HANDLE.unpack_from(handles, HANDLE_BYTES * index))
 
 
-@dataclass(frozen=True, slots=True)
-class PartHandle:
+class PartHandle(NamedTuple):
     """Where one envelope that is no block is."""
 
     offset: int
@@ -85,11 +83,10 @@ class PartHandle:
         return self.offset + self.stored
 
 
-@dataclass(frozen=True, slots=True)
-class Footer:
+class Footer(NamedTuple):
     """What a reader needs to read a table."""
 
-    index: BlockHandle
+    index: BlockHandle  # type: ignore[assignment]  # not what a tuple has under the name
     filter: PartHandle
     metadata: PartHandle
     number: int

@@ -31,8 +31,9 @@ Thread safety: pure functions.  Spec: docs/format.md, Manifest.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from struct import Struct
+from typing import NamedTuple
 
 from lsmdbm._base.chunk import MAX_KEY_BYTES
 from lsmdbm._base.intervals import Intervals, holds_all
@@ -87,8 +88,7 @@ class TableMeta:
     holes: Intervals = ()  # what is void of it
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """The state of a database as of one install."""
 
     uuid: bytes
@@ -98,7 +98,7 @@ class Manifest:
     min_wal: int
     live_count: int | None
     shape: Mapping[str, object]  # the options in options.SHAPE, by name
-    levels: tuple[tuple[TableMeta, ...], ...] = field(default=())
+    levels: tuple[tuple[TableMeta, ...], ...] = ()
     prev_log: tuple[int, int, int] = NO_LOG  # number, end and last sequence, see rule 6; if logs are kept
 
 

@@ -35,8 +35,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from struct import Struct
+from typing import NamedTuple
 
 from lsmdbm._base.chunk import MAX_KEY_BYTES
 from lsmdbm._base.intervals import ABOVE_ALL, MAX_BOUND_BYTES, Intervals
@@ -74,8 +74,7 @@ MARK_BYTES = RECORD_BYTES + HEADER_BYTES
 _WRITTEN = re.compile(rb"[^\0]")
 
 
-@dataclass(frozen=True, slots=True)
-class LogHeader:
+class LogHeader(NamedTuple):
     """The first bytes of a log: who it is, and which log it goes on from."""
 
     number: int
@@ -121,14 +120,13 @@ class LogHeader:
         return header
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One valid record of a log."""
 
     offset: int
     end: int
     seq: int
-    count: int  # 0 in a mark
+    count: int  # type: ignore[assignment]  # of operations, 0 in a mark; not what a tuple has under the name
     durable: int
     payload: bytes
 
@@ -138,8 +136,7 @@ class Record:
         return self.seq + self.count - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What one record does: void all that is older if `clears`, what is in `ranges` of it; then set keys."""
 
     keys: Sequence[bytes]

@@ -23,10 +23,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from operator import add
 from struct import Struct
+from typing import NamedTuple
 
 from lsmdbm._base.storage import File, write_all
 from lsmdbm._format import bloom, envelope
@@ -50,8 +50,7 @@ _METADATA = Struct("<BQQQQQI")
 _DICTIONARY = Struct("<II")
 
 
-@dataclass(frozen=True, slots=True)
-class StoredBlock:
+class StoredBlock(NamedTuple):
     """A block on its way from one table into another, values still compressed.  Both checksums held.
 
     It is compressed with the dictionary of the table it goes to.
@@ -65,8 +64,7 @@ class StoredBlock:
     body_raw: int
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where the entries of a table come from; kept in its metadata for reports and repair."""
 
     level: int
@@ -75,8 +73,7 @@ class Origin:
     inputs: tuple[int, ...] = ()  # numbers of the tables it was compacted from
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
+class Metadata(NamedTuple):
     """What a table says about itself."""
 
     origin: Origin

@@ -300,7 +300,7 @@ def log(output: Output, *, file: str, lists_records: bool, as_json: bool) -> int
         figures = {
             name: getattr(found, name) for name in ("file_bytes", "records", "operations", "marks", "kinds")
         }
-        header = dataclasses.asdict(found.header) if found.header is not None else None
+        header = found.header._asdict() if found.header is not None else None
         ends = {
             "last_seq": found.last_seq,
             "durable": found.durable,

@@ -152,7 +152,7 @@ def kept_logs():
     """Return what a manifest of the example says more if it keeps logs."""
     without, state = manifest_file(), manifest.decode(manifest_file(), 19)
     shape = {**state.shape, "log_keep_bytes": 1 << 20}
-    data = manifest.encode(dataclasses.replace(state, shape=shape, prev_log=(17, 161, 6)))
+    data = manifest.encode(state._replace(shape=shape, prev_log=(17, 161, 6)))
     return data[80 : 80 + len(data) - len(without)]
 
 

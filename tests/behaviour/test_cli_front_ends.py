@@ -164,7 +164,7 @@ def test_the_module_imports_nothing_beyond_the_standard_library_and_no_verb_it_d
         f"lsmdbm.cli.{name}" for name in ("insides", "care", "fancy", "clicked", "shell")
     }
     tops = {name.partition(".")[0].lstrip("_") for name in names}
-    assert {"lsmdbm", "mmh3", "sortedcontainers", "zstandard"} == tops - set(sys.stdlib_module_names) - {
+    assert {"lsmdbm", "mmh3", "zstandard"} == tops - set(sys.stdlib_module_names) - {
         name.lstrip("_") for name in sys.stdlib_module_names
     } - {"cffi_backend"}
 

@@ -152,7 +152,7 @@ def crafted(change):
         ]
         for level in state.levels
     ]
-    fitting = manifest.encode(dataclasses.replace(state, levels=levels))
+    fitting = manifest.encode(state._replace(levels=levels))
     return forgery.fitted({**files, TABLE: parts.join(), name: fitting})
 
 

@@ -23,7 +23,7 @@ class Files:
         self.storage = self.ruin.storage()
 
     def change(self, **fields):
-        changed = dataclasses.replace(self.manifest, **fields)
+        changed = self.manifest._replace(**fields)
         self.storage.plant(f"{PATH}/{self.name}", manifests.encode(changed))
 
     def change_table(self, level, place, **fields):

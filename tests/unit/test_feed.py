@@ -1,7 +1,5 @@
 """The feed: logs by their headers, records by the window."""
 
-import dataclasses
-
 import pytest
 
 from lsmdbm._base.errors import ClosedError, CorruptionError, HistoryLostError, error
@@ -181,7 +179,7 @@ def test_a_log_that_is_another_one_when_its_turn_comes_is_not_read(storage, stor
     assert 1 == next(following)[0]
     second = names(storage, "wal")[1]
     header, _ = log(storage, int(second[:6]))
-    other = dataclasses.replace(header, salt=7)
+    other = header._replace(salt=7)
     storage.unlink(f"{PATH}/{second}")
     plant(storage, second, other.encode() + records.encode_put(other.seed, 2, 0, b"2", b"another"))
     with pytest.raises(HistoryLostError, match="has been removed meanwhile"):

@@ -1,6 +1,5 @@
 """The install: its steps in their order, cut off or failing at each of them, and done again."""
 
-import dataclasses
 import errno
 import random
 
@@ -17,8 +16,8 @@ from support.crash_storage import MODES, CrashStorage, Killed
 from support.engine import PATH, calls_since, current, names, new_directory
 
 BLANK = Manifest(bytes(16), 0, 0, last_seq=0, min_wal=1, live_count=0, shape=Options().shape())
-OLD = dataclasses.replace(BLANK, last_seq=10)
-NEW = dataclasses.replace(BLANK, last_seq=20, live_count=None)
+OLD = BLANK._replace(last_seq=10)
+NEW = BLANK._replace(last_seq=20, live_count=None)
 STEPS = [  # of the install of NEW over OLD
     "sync db",  # (2)
     "create 000002.man",  # (3)
@@ -74,7 +73,7 @@ def test_steps_have_their_order(machine):
 def test_the_state_that_is_installed_is_the_one_given_under_its_own_number(machine):
     machine.install()
 
-    assert dataclasses.replace(NEW, number=2, next_number=3) == current(machine.storage)
+    assert NEW._replace(number=2, next_number=3) == current(machine.storage)
     assert current(machine.storage) == machine.installer.current
 
 

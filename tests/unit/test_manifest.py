@@ -1,7 +1,6 @@
 """The manifest: one file, whole and of its own number, or none."""
 
 import random
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -276,8 +275,8 @@ metas = st.builds(
 )
 def test_any_manifest_is_read_back(newest, keys, decoded):
     deep = tuple(table(10**9 + 1 + index, key, key) for index, key in enumerate(sorted(keys)))
-    decoded = replace(
-        decoded, levels=(tuple(newest), (), deep) if deep else (tuple(newest),) if newest else ()
+    decoded = decoded._replace(
+        levels=(tuple(newest), (), deep) if deep else (tuple(newest),) if newest else ()
     )
 
     assert decoded == decode(encode(decoded), decoded.number)
@@ -290,7 +289,7 @@ def test_unknown_count_is_no_number_that_a_count_can_be():
 @pytest.mark.parametrize("count", [-1, MAX_NUMBER + 1])
 def test_count_that_cannot_be_is_written_as_unknown(count):
     """A manifest with a wrong count leads to such a one; no reader would take the next manifest then."""
-    assert replace(SMALL, live_count=None) == decode(encode(replace(SMALL, live_count=count)), 19)
+    assert SMALL._replace(live_count=None) == decode(encode(SMALL._replace(live_count=count)), 19)
 
 
 # Holes

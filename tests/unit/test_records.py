@@ -3,7 +3,6 @@
 import random
 import tracemalloc
 import zlib
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -185,7 +184,7 @@ def test_first_header_of_a_chain_names_no_log_before_it():
 def test_numbers_of_a_header_go_up_to_the_limit():
     largest = LogHeader(number=MAX_NUMBER, salt=2**64 - 1, first_seq=MAX_NUMBER, prev=MAX_NUMBER - 1)
 
-    for header in (largest, replace(largest, prev_last_seq=MAX_NUMBER)):
+    for header in (largest, largest._replace(prev_last_seq=MAX_NUMBER)):
         assert header == LogHeader.decode(header.encode())
 
 

@@ -1,6 +1,5 @@
 """Recovery: what it takes for the state of a database, what for traces of a crash, and what for damage."""
 
-import dataclasses
 import errno
 import random
 
@@ -30,7 +29,7 @@ class Files:
     def __init__(self, **state):
         self.storage = CrashStorage()
         self.directory = new_directory(self.storage)
-        self.manifest = dataclasses.replace(BLANK, **state)
+        self.manifest = BLANK._replace(**state)
         Installer(self.directory, Counter(1), self.manifest).install(self.manifest, lambda: None)
         self.wal = None
         self.begin()
@@ -140,9 +139,7 @@ def test_an_empty_manifest_alone_is_an_empty_database(files):
 
 def test_the_highest_manifest_counts():
     files = Files(last_seq=5)
-    files.write(
-        7, manifests.encode(dataclasses.replace(files.manifest, number=7, next_number=9, last_seq=8)), "man"
-    )
+    files.write(7, manifests.encode(files.manifest._replace(number=7, next_number=9, last_seq=8)), "man")
     found = files.recover()
 
     assert (7, 8, 9, 9) == (found.manifest.number, found.manifest.last_seq, found.next_seq, found.next_number)
@@ -150,7 +147,7 @@ def test_the_highest_manifest_counts():
 
 def test_a_newer_manifest_cut_off_anywhere_is_ignored():
     files = Files(last_seq=5)
-    newer = manifests.encode(dataclasses.replace(files.manifest, number=7, next_number=9, last_seq=8))
+    newer = manifests.encode(files.manifest._replace(number=7, next_number=9, last_seq=8))
     for length in range(len(newer)):
         for tail in (b"", bytes(len(newer) - length)):
             files.write(7, newer[:length] + tail, "man")
@@ -189,7 +186,7 @@ def test_a_file_far_too_large_for_a_log_is_damage_and_left_unread(files, monkeyp
 @pytest.mark.parametrize("kind", ["man", "wal"])
 def test_a_newer_format_is_refused_by_name(files, kind):
     files.put(1)
-    newer = dataclasses.replace(files.manifest, number=7, next_number=9)
+    newer = files.manifest._replace(number=7, next_number=9)
     body = {"man": manifests.encode(newer), "wal": files.read(2)}[kind]
     if kind == "man":
         body = patched(body[:-12], 4, u32(2) + u32(2))
@@ -215,7 +212,7 @@ def table(number, file_bytes=10):
 
 def test_every_table_must_be_there_with_its_exact_size():
     files = Files()
-    state = dataclasses.replace(BLANK, number=5, next_number=9, levels=((table(2, 10),), (table(3, 20),)))
+    state = BLANK._replace(number=5, next_number=9, levels=((table(2, 10),), (table(3, 20),)))
     for number, length in ((2, 10), (3, 20)):
         files.write(number, bytes(length), "sst")
     files.write(5, manifests.encode(state), "man")
@@ -237,7 +234,7 @@ def test_every_table_must_be_there_with_its_exact_size():
 def test_a_newer_manifest_is_blamed_if_the_older_one_is_no_longer_whole():
     """It had committed, and what the older one needs went; then it rotted."""
     files = Files()
-    state = dataclasses.replace(BLANK, number=5, next_number=9, levels=((table(2),),))
+    state = BLANK._replace(number=5, next_number=9, levels=((table(2),),))
     files.write(5, manifests.encode(state), "man")
     files.write(7, b"rot", "man")
     with pytest.raises(CorruptionError, match="no manifest") as caught:
@@ -287,7 +284,7 @@ def test_logs_below_the_lowest_that_is_needed_are_left_out():
     files.put(1, 2)
     files.rotate()
     files.put(3, 4)
-    state = dataclasses.replace(files.manifest, number=9, next_number=10, last_seq=2, min_wal=3)
+    state = files.manifest._replace(number=9, next_number=10, last_seq=2, min_wal=3)
     files.write(9, manifests.encode(state), "man")
     files.write(2, b"damaged")
 
@@ -300,7 +297,7 @@ def test_records_that_tables_hold_are_skipped(files):
     files.rotate()
     files.put(3, 4, 5)
     for last_seq, expected in ((0, [1, 2, 3, 4, 5]), (1, [2, 3, 4, 5]), (2, [3, 4, 5]), (4, [5]), (5, [])):
-        state = dataclasses.replace(files.manifest, number=9, next_number=10, last_seq=last_seq)
+        state = files.manifest._replace(number=9, next_number=10, last_seq=last_seq)
         files.write(9, manifests.encode(state), "man")
         assert (expected, 6) == (files.keys(), files.recover().next_seq)
         assert last_seq + 1 == files.recover().memtable.first_seq
@@ -309,7 +306,7 @@ def test_records_that_tables_hold_are_skipped(files):
 def test_a_log_torn_before_the_last_sequence_of_the_tables_puts_nothing_above(files):
     """Older values, which tables have newer ones for, would win otherwise."""
     files.put(1, 2, 3, 4)
-    state = dataclasses.replace(files.manifest, number=9, next_number=10, last_seq=3)
+    state = files.manifest._replace(number=9, next_number=10, last_seq=3)
     files.write(9, manifests.encode(state), "man")
     files.erase(1, "man")  # which would be a reason too
     files.write(2, files.read(2)[: files.ends(2)[1]])
@@ -320,7 +317,7 @@ def test_a_log_torn_before_the_last_sequence_of_the_tables_puts_nothing_above(fi
 
 
 def test_a_clear_voids_tables_and_older_writes(files):
-    state = dataclasses.replace(BLANK, number=5, next_number=9, last_seq=2, levels=((table(3),),))
+    state = BLANK._replace(number=5, next_number=9, last_seq=2, levels=((table(3),),))
     files.write(3, bytes(10), "sst")
     files.write(5, manifests.encode(state), "man")
     files.begin()
@@ -550,7 +547,7 @@ def test_two_logs_with_one_predecessor_are_damage(files):
     files.rotate()
     files.put(2)
     header, found = log(files.storage, 3)
-    twin = dataclasses.replace(header, number=4)
+    twin = header._replace(number=4)
     files.write(4, twin.encode())
     with pytest.raises(CorruptionError, match="log 3 follows log 2 too") as caught:
         files.recover()
@@ -561,7 +558,7 @@ def test_two_logs_with_one_predecessor_are_damage(files):
 def test_two_logs_that_begin_the_chain_are_damage(files):
     files.put(1)
     header, _ = log(files.storage, 2)
-    files.write(3, dataclasses.replace(header, number=3).encode())
+    files.write(3, header._replace(number=3).encode())
     with pytest.raises(CorruptionError, match="log 2 begins the chain too"):
         files.recover()
 
@@ -641,7 +638,7 @@ def test_without_its_first_log_nothing_of_the_chain_is_left(files):
 
 def test_a_log_that_begins_behind_what_the_tables_hold_begins_no_chain():
     files = Files()
-    state = dataclasses.replace(files.manifest, number=5, next_number=6, last_seq=2, min_wal=5)
+    state = files.manifest._replace(number=5, next_number=6, last_seq=2, min_wal=5)
     files.write(5, manifests.encode(state), "man")
     header = LogHeader(6, 7, first_seq=5, prev=4, prev_end=100, prev_last_seq=4)
     files.write(6, header.encode() + records.encode_put(header.seed, 5, 0, b"5", b"v"))
@@ -707,7 +704,7 @@ def test_a_manifest_with_older_ones_beside_it_is_suspect():
     """A process was killed in its install: what it read back was perhaps never synced."""
     files = Files(last_seq=5)
     assert (False, False) == (files.recover().is_suspect, files.recover().must_flush)
-    state = dataclasses.replace(files.manifest, number=7, next_number=9)
+    state = files.manifest._replace(number=7, next_number=9)
     files.write(7, manifests.encode(state), "man")
     assert (True, True) == (files.recover().is_suspect, files.recover().must_flush)
     files.erase(1, "man")

@@ -505,7 +505,7 @@ def test_problems_go_on_behind_a_damaged_block():
 def with_footer(file, meta, **fields):
     """Return the table with another footer, whose checksum is right, and what a manifest would say of it."""
     data = bytes(file.data[:-FOOTER_BYTES])
-    footer = replace(Footer.decode(bytes(file.data[-FOOTER_BYTES:])), **fields).encode()
+    footer = Footer.decode(bytes(file.data[-FOOTER_BYTES:]))._replace(**fields).encode()
     return MemoryFile(data + footer), replace(meta, footer_crc=footer_crc(footer))
 
 
@@ -771,10 +771,10 @@ def test_gap_between_parts_is_corrupt_before_it_is_read():
     footer = Footer.decode(bytes(file.data[-FOOTER_BYTES:]))
     index, metadata = footer.index, footer.metadata
     for moved in (
-        {"filter": replace(footer.filter, offset=footer.filter.offset - 1)},
+        {"filter": footer.filter._replace(offset=footer.filter.offset - 1)},
         {"index": index._replace(offset=index.offset + 1, head_stored=index.head_stored - 1)},
-        {"metadata": replace(metadata, offset=metadata.offset + 1, stored=metadata.stored - 1)},
-        {"metadata": replace(metadata, stored=metadata.stored - 1)},
+        {"metadata": metadata._replace(offset=metadata.offset + 1, stored=metadata.stored - 1)},
+        {"metadata": metadata._replace(stored=metadata.stored - 1)},
     ):
         with pytest.raises(CorruptionError, match="do not follow each other"):
             open_table(*with_footer(file, meta, **moved))
@@ -785,7 +785,7 @@ def test_compressed_filter_is_corrupt():
     footer = Footer.decode(bytes(file.data[-FOOTER_BYTES:]))
 
     with pytest.raises(CorruptionError, match="filter is compressed"):
-        open_table(*with_footer(file, meta, filter=replace(footer.filter, raw=footer.filter.raw + 8)))
+        open_table(*with_footer(file, meta, filter=footer.filter._replace(raw=footer.filter.raw + 8)))
 
 
 def test_more_blocks_than_fit_into_the_table_are_corrupt(monkeypatch):
@@ -809,8 +809,8 @@ def test_part_of_another_raw_length_is_corrupt():
     file, meta = build_table(SMALL)
     footer = Footer.decode(bytes(file.data[-FOOTER_BYTES:]))
     for fields in (
-        {"filter": replace(footer.filter, raw=footer.filter.raw + 1)},
-        {"metadata": replace(footer.metadata, raw=2**32 - 1)},
+        {"filter": footer.filter._replace(raw=footer.filter.raw + 1)},
+        {"metadata": footer.metadata._replace(raw=2**32 - 1)},
         {"index": footer.index._replace(head_raw=1)},
         {"index": footer.index._replace(body_raw=32 << 20)},
     ):
@@ -984,14 +984,14 @@ def lying(monkeypatch, features=None, dictionary=None):
     if features is not None:
         encode_footer = Footer.encode
         monkeypatch.setattr(
-            table_writer.Footer, "encode", lambda it: encode_footer(replace(it, features=features))
+            table_writer.Footer, "encode", lambda it: encode_footer(it._replace(features=features))
         )
     if dictionary is not None:
         encode = table_writer.Metadata.encode
         monkeypatch.setattr(
             table_writer.Metadata,
             "encode",
-            lambda it: encode(replace(it, dictionary=dictionary(it.dictionary))),
+            lambda it: encode(it._replace(dictionary=dictionary(it.dictionary))),
         )
     table = build_table(documents(random.Random("crafted"), 50), dictionary=DICTIONARY)
     monkeypatch.undo()
@@ -1003,17 +1003,17 @@ def lying(monkeypatch, features=None, dictionary=None):
     [
         ({"features": 0}, "at odds about a dictionary"),
         ({"dictionary": lambda part: None}, "at odds about a dictionary"),
-        ({"dictionary": lambda part: replace(part, stored=1 << 30)}, "reaches beyond the blocks"),
-        ({"dictionary": lambda part: replace(part, stored=(1 << 32) - 1)}, "reaches beyond the blocks"),
-        ({"dictionary": lambda part: replace(part, stored=part.stored + 1)}, "checksum"),
-        ({"dictionary": lambda part: replace(part, stored=0)}, "checksum|not compressed"),
-        ({"dictionary": lambda part: replace(part, raw=0)}, "not compressed"),
-        ({"dictionary": lambda part: replace(part, raw=part.raw + 1)}, "zstd frame of 8192 bytes"),
+        ({"dictionary": lambda part: part._replace(stored=1 << 30)}, "reaches beyond the blocks"),
+        ({"dictionary": lambda part: part._replace(stored=(1 << 32) - 1)}, "reaches beyond the blocks"),
+        ({"dictionary": lambda part: part._replace(stored=part.stored + 1)}, "checksum"),
+        ({"dictionary": lambda part: part._replace(stored=0)}, "checksum|not compressed"),
+        ({"dictionary": lambda part: part._replace(raw=0)}, "not compressed"),
+        ({"dictionary": lambda part: part._replace(raw=part.raw + 1)}, "zstd frame of 8192 bytes"),
         (
-            {"dictionary": lambda part: replace(part, raw=65_537)},
+            {"dictionary": lambda part: part._replace(raw=65_537)},
             "dictionary of 65537 bytes: the limit is 65536",
         ),
-        ({"dictionary": lambda part: replace(part, raw=(1 << 32) - 1)}, "the limit is 65536"),
+        ({"dictionary": lambda part: part._replace(raw=(1 << 32) - 1)}, "the limit is 65536"),
     ],
 )
 def test_what_is_wrong_about_a_dictionary_is_corruption_and_named(monkeypatch, settings, reason):
