@@ -67,7 +67,7 @@ class BlockHandle(
     @classmethod
     def at(cls, handles: bytes, index: int) -> BlockHandle:
         """Return one of many handles that stand one after the other."""
-        return cls._make(_BLOCK_HANDLE.unpack_from(handles, HANDLE_BYTES * index))
+        return tuple.__new__(cls, _BLOCK_HANDLE.unpack_from(handles, HANDLE_BYTES * index))
 
 
 class PartHandle(NamedTuple):

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 from lsmdbm._base.chunk import Chunk
 from lsmdbm._format import dictionaries, envelope
-from lsmdbm._format.block import Block, decode_body, decode_head, head_bytes
+from lsmdbm._format.block import Block, decode_block, decode_body, decode_head, head_bytes
 from lsmdbm._format.coding import U32, Malformed, crc32, file_seed, place_seed
 from lsmdbm._format.footer import (
     DICTIONARY,
@@ -72,7 +72,7 @@ class Outline:
 
     def chunk(self, data: bytes, handle: BlockHandle) -> Chunk:
         """Return the entries of one block, given exactly its bytes; Malformed if they are no block."""
-        return unwrap_block(data, handle, self.seed, self.dictionary).chunk()
+        return decode_block(*unwrap_block(data, handle, self.seed, self.dictionary))
 
 
 def outline(data: bytes, number: int) -> Outline:

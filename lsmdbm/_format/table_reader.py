@@ -29,7 +29,7 @@ from lsmdbm._base.errors import CorruptionError, error
 from lsmdbm._base.lru import LRU
 from lsmdbm._base.storage import File
 from lsmdbm._format import dictionaries, envelope
-from lsmdbm._format.block import Block, decode_head, key_chunk
+from lsmdbm._format.block import Block, decode_block, decode_head, key_chunk
 from lsmdbm._format.bloom import Bloom, hash_key
 from lsmdbm._format.coding import Malformed, Unsupported, file_seed
 from lsmdbm._format.columns import decode
@@ -261,24 +261,34 @@ class TableReader:
 
     def _run(self, indices: range, seeking: bool, keys_only: bool) -> list[Chunk]:
         """Return blocks as chunks, in the order of `indices`: at least one, at most RUN_BYTES beyond it."""
-        run: list[Chunk] = []
+        handles: dict[int, BlockHandle] = {}
         raw_bytes = 0
         for index in indices:
-            handle = self.handle(index)
+            handle = handles[index] = self.handle(index)
             raw_bytes += handle.head_raw + (0 if keys_only else handle.body_raw)
-            block = self._cache.peek(self._first_id + index)
+            if raw_bytes >= RUN_BYTES:
+                break
+        peek, first_id = self._cache.peek, self._first_id
+        if not seeking and not keys_only and all(peek(first_id + index) is None for index in handles):
+            chunks = self._read(handles)
+            self._counters.scan_bytes += _stored_bytes(handles)
+            return chunks
+        run: list[Chunk] = []
+        for index, handle in handles.items():
+            block = peek(first_id + index)
             if block is None and keys_only:
                 run.append(self._load_keys(index, handle))
             else:
                 block = self._in_order(index, handle, block, seeking)
                 run.append(block.key_chunk() if keys_only else block.chunk())
-            if raw_bytes >= RUN_BYTES:
-                break
         return run
 
     def block_chunk(self, first: int, stop: int) -> Chunk:
         """Return the entries of the blocks first .. stop - 1, past the cache."""
-        return _join([self._read(index, self.handle(index)) for index in range(first, stop)])
+        handles = {index: self.handle(index) for index in range(first, stop)}
+        chunks = self._read(handles)
+        self._counters.compaction_bytes += _stored_bytes(handles)
+        return _join(chunks)
 
     def block_keys(self, index: int) -> Chunk:
         """Return the entries of one block as a key-only chunk: its body may be damaged."""
@@ -305,7 +315,7 @@ class TableReader:
     def _unwrap(self, handle: BlockHandle) -> Block:
         stored = self._file.pread(handle.head_stored + handle.body_stored, handle.offset)
         try:
-            return unwrap_block(stored, handle, self._seed, self.dictionary)
+            return Block(*unwrap_block(stored, handle, self._seed, self.dictionary))
         except Malformed as exc:
             raise self._damaged(handle.offset, exc) from None
 
@@ -332,12 +342,27 @@ class TableReader:
             self._cache.put(self._first_id + index, block, block.cost)
         return block
 
-    def _read(self, index: int, handle: BlockHandle) -> Chunk:
-        """Return the entries of one block, past the cache."""
-        block = self._unwrap(handle)
-        self._counters.compaction_bytes += handle.head_stored + handle.body_stored
-        self._check_keys(index, block, keep=True)
-        return block.chunk()
+    def _read(self, handles: dict[int, BlockHandle]) -> list[Chunk]:
+        """Return some blocks as chunks, past the cache; by one read, if nothing else stands between them."""
+        low = min([handle.offset for handle in handles.values()])
+        lengths = [handle.head_stored + handle.body_stored for handle in handles.values()]
+        if max([handle.end for handle in handles.values()]) - low != sum(lengths):
+            return [chunk for item in handles.items() for chunk in self._read(dict([item]))]
+        stored = self._file.pread(sum(lengths), low)
+        places = [handle.offset - low for handle in handles.values()]
+        return [
+            self._entries(index, handle, stored[place : place + length])
+            for (index, handle), place, length in zip(handles.items(), places, lengths, strict=True)
+        ]
+
+    def _entries(self, index: int, handle: BlockHandle, stored: bytes) -> Chunk:
+        """Return the entries of one block, given its bytes."""
+        try:
+            chunk = decode_block(*unwrap_block(stored, handle, self._seed, self.dictionary))
+            self._check_bounds(index, chunk[0])
+        except Malformed as exc:
+            raise self._damaged(handle.offset, exc) from None
+        return chunk
 
     def _load_keys(self, index: int, handle: BlockHandle) -> Chunk:  # rule 4
         stored = self._file.pread(handle.head_stored, handle.offset)
@@ -406,7 +431,7 @@ class TableReader:
         for index in range(self.block_count):
             try:
                 handle = self.handle(index)
-                keys, values = self._read(index, handle)
+                keys, values = self.block_chunk(index, index + 1)
             except CorruptionError as exc:
                 yield exc
                 is_whole = False
@@ -438,6 +463,10 @@ class TableReader:
                     yield exc
 
 
+def _stored_bytes(handles: dict[int, BlockHandle]) -> int:
+    return sum([handle.head_stored + handle.body_stored for handle in handles.values()])
+
+
 def _joined_handles(handles: list[bytes]) -> bytes:
     joined = b"".join(handles)
     if set(map(len, handles)) != {HANDLE_BYTES}:
@@ -445,12 +474,12 @@ def _joined_handles(handles: list[bytes]) -> bytes:
     return joined
 
 
-def unwrap_block(stored: bytes, handle: BlockHandle, seed: int, dictionary: bytes) -> Block:
-    """Return a block, given exactly its bytes; Malformed if they are none."""
-    middle = handle.head_stored
-    return Block(
-        envelope.unwrap(stored[:middle], handle.head_raw, seed, handle.offset, dictionary),
-        envelope.unwrap(stored[middle:], handle.body_raw, seed, handle.offset + middle, dictionary),
+def unwrap_block(stored: bytes, handle: BlockHandle, seed: int, dictionary: bytes) -> tuple[bytes, bytes]:
+    """Return the raw head and body of a block, given exactly its bytes; Malformed if they are none."""
+    offset, middle, head_raw, _, body_raw = handle
+    return (
+        envelope.unwrap(stored[:middle], head_raw, seed, offset, dictionary),
+        envelope.unwrap(stored[middle:], body_raw, seed, offset + middle, dictionary),
     )
 
 

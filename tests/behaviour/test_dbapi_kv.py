@@ -166,20 +166,20 @@ def test_rows_of_two_looks_are_not_told_twice(fruit):
 
 
 class Disk:
-    """How many reads the storage has made."""
+    """How many blocks of some 4 KiB the storage has read; a scan reads several at once."""
 
     def __init__(self, monkeypatch):
         self.reads = 0
         pread = OsFile.pread
 
         def count(file, length, offset):
-            self.reads += 1
+            self.reads += max(1, length // 4096)
             return pread(file, length, offset)
 
         monkeypatch.setattr(OsFile, "pread", count)
 
     def of(self, work):
-        """Return how many reads a piece of work makes."""
+        """Return how many blocks a piece of work reads."""
         before = self.reads
         work()
         return self.reads - before

@@ -144,7 +144,7 @@ def test_tombstones_are_walked_over_once(reverse, part):
     looks = [cost(stage, lambda: dead.first(view, *part, reverse=reverse)) for _ in range(3)]
 
     assert [(b"0500", b"live")] * 3 == [found for found, _ in looks]
-    assert looks[0][1] > 10
+    assert looks[0][1] > 5  # one for a run of blocks
     assert [1, 1] == [reads for _, reads in looks[1:]]
 
 

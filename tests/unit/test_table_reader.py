@@ -384,6 +384,45 @@ def test_blocks_by_index_are_read_past_the_cache(large, first, stop):
     assert 0 == len(cache)
 
 
+def test_blocks_that_follow_each_other_take_one_read(large):
+    _, file, meta = large
+    reader = open_table(file, meta)
+    file.preads.clear()
+    reader.block_chunk(40, 60)
+    first, last = reader.handle(40), reader.handle(59)
+
+    assert [(last.end - first.offset, first.offset)] == file.preads
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_scan_takes_one_read_for_a_run_of_blocks_and_goes_around_what_is_cached(large, reverse):
+    model, file, meta = large
+    reader = open_table(file, meta)
+    file.preads.clear()
+    scanned = list(reader.chunks(reverse=reverse))
+    calls = len(file.preads)
+    reader.get(model[500][0])
+    file.preads.clear()
+
+    assert scanned == list(reader.chunks(reverse=reverse))
+    assert 10 == calls  # for 1, 2, 4, 8, 16, 16 ... blocks
+    assert calls - 1 < len(file.preads) < calls + 15
+    assert reader.handle(50).offset not in {offset for _, offset in file.preads}
+
+
+def test_blocks_that_do_not_follow_each_other_are_read_on_their_own(large):
+    """An index may say so, and need not be ours: what lies between them is not read."""
+    model, file, meta = large
+    reader = open_table(file, meta)
+    reader._handles = b"".join(reader.handle(index).encode() for index in (0, 99, 2))
+    file.preads.clear()
+
+    with pytest.raises(CorruptionError, match="keys outside of the bounds of their block"):
+        reader.block_chunk(0, 3)
+    assert sum(length for length, _ in file.preads) < 1000
+    assert chunk_of(model[:10]) == reader.block_chunk(0, 1)
+
+
 def test_cost_is_about_what_the_index_and_the_filter_take(large):
     _, file, meta = large
     reader = open_table(file, meta)
