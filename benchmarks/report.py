@@ -55,6 +55,18 @@ def sections(results: Results) -> list[Section]:
             ],
         ),
         Section(
+            "Beside a thread that computes: microseconds, and as a multiple of alone",
+            [
+                Row(title, "putbusy", figure, not figure.endswith("times"))
+                for kind in ("put", "get")
+                for title, figure in (
+                    (f"{kind}, alone", f"{kind}_alone_us"),
+                    (f"{kind}, beside it", f"{kind}_busy_us"),
+                    (f"{kind}, to alone", f"{kind}_times"),
+                )
+            ],
+        ),
+        Section(
             "Queue: microseconds, and the last tenth as a multiple of the first",
             [
                 Row(title, "queue", figure, not figure.endswith("drift"))

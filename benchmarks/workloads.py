@@ -104,6 +104,7 @@ _TABLE = [
         True,
         needs="has_threads",
     ),
+    Workload("putbusy", "beside_busy", "put beside a thread that computes"),
     *(
         Workload(
             f"ycsb-{letter}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.adapters.base import Adapter
-from benchmarks.adapters.ours import Lsmdbm, LsmdbmProcess
+from benchmarks.adapters.ours import Lsmdbm, LsmdbmMmap, LsmdbmProcess
 from benchmarks.adapters.trees import Lmdb, Lsm1, Plyvel, Rocksdict
 from benchmarks.adapters.unsorted import (
     DbmDumb,
@@ -22,6 +22,7 @@ ADAPTERS: dict[str, type[Adapter]] = {
     adapter.name: adapter
     for adapter in (
         Lsmdbm,
+        LsmdbmMmap,
         LsmdbmProcess,
         Plyvel,
         Rocksdict,

@@ -77,6 +77,11 @@ class Lsmdbm(Adapter):
         return {**figures, "write_amplification": stats.write_amplification or 0.0}
 
 
+class LsmdbmMmap(Lsmdbm):
+    name = "lsmdbm-mmap"
+    options: ClassVar[dict[str, str]] = {"log_io": "mmap"}
+
+
 class LsmdbmProcess(Lsmdbm):
     name = "lsmdbm-process"
     options: ClassVar[dict[str, str]] = {"background": "process"}

@@ -24,6 +24,7 @@ PHASES = {
         opening.load,
         mixed.queue,
         mixed.read_while_writing,
+        mixed.beside_busy,
         mixed.ycsb,
     )
 }

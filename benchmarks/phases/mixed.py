@@ -1,10 +1,11 @@
-"""Phases that read and write: a queue, a reader beside a writer, the core workloads of YCSB."""
+"""Phases that read and write: a queue, reader beside writer, writer beside a busy thread, YCSB."""
 
 from __future__ import annotations
 
 import random
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from threading import Event, Thread
 from typing import Any
 
@@ -96,6 +97,71 @@ def read_while_writing(job: Job) -> Figures:
         "operations": len(gets) + len(puts),
         **percentiles(gets, "get_"),
         **percentiles(puts, "put_"),
+    }
+
+
+class Busy:
+    """A thread that computes in Python, as long as the body of a `with` goes on."""
+
+    def __init__(self) -> None:
+        self._over, self._started = Event(), Event()
+        self._thread = Thread(target=self._compute)
+
+    def _compute(self) -> None:
+        self._started.set()
+        total = 0
+        while not self._over.is_set():
+            for number in range(1000):
+                total += number
+
+    def __enter__(self) -> None:
+        self._thread.start()
+        self._started.wait()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def beside_busy(job: Job) -> Figures:
+    """Put, and get what was put, in one thread: alone, then beside one that computes in Python.
+
+    Whoever gives up the GIL in a call gets it back when the other thread's turn is over, 5 ms later.
+    """
+    numbers = job.data.sample(job.reads, "busy")
+    figures: Figures = {}
+    with job.open() as store:
+        put, get = store.put, store.get
+        for place, company in (("alone", nullcontext()), ("busy", Busy())):
+            lumps = [*job.data.lumps(numbers, version=place == "busy")]
+            answers: list[bytes] = []
+            with company:
+                end = clock() + min(job.limit, BESIDE_SECONDS)
+                begin, count = clock(), 0
+                for keys, values in lumps:
+                    for key, value in zip(keys, values):  # noqa: B905
+                        put(key, value)
+                    count += len(keys)
+                    if clock() > end:
+                        break
+                figures[f"put_{place}_us"] = (clock() - begin) / count * 1e6
+                figures[f"operations_{place}"] = count
+                begin = clock()
+                end = begin + min(job.limit, BESIDE_SECONDS)
+                for keys, _ in lumps:
+                    if len(answers) >= count or clock() > end:
+                        break
+                    answers += map(get, keys)
+                figures[f"get_{place}_us"] = (clock() - begin) / len(answers) * 1e6
+            expected = [value for _, values in lumps for value in values]
+            if answers != expected[: len(answers)]:
+                raise WrongAnswer(f"{job.adapter.name}: not what was put {place}")
+    return {
+        **figures,
+        "us": figures["put_busy_us"],
+        "operations": figures["operations_busy"],
+        "put_times": figures["put_busy_us"] / figures["put_alone_us"],
+        "get_times": figures["get_busy_us"] / figures["get_alone_us"],
     }
 
 

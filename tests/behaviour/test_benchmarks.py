@@ -39,7 +39,8 @@ def files(tmp_path):
 
 
 def settings_of(workload):
-    return BRIEF if workload.phase in ("open_and_get", "open_and_put", "read_while_writing") else SETTINGS
+    timed = ("open_and_get", "open_and_put", "read_while_writing", "beside_busy")
+    return BRIEF if workload.phase in timed else SETTINGS
 
 
 def expected_operations(workload):
@@ -128,7 +129,7 @@ class Empty(Forgetful):
         (
             Forgetful,
             "readrandom readwarm readmissing readhot readcold readseq readreverse seekrandom deleterandom"
-            " queue open openput shelveread jsonread",
+            " queue putbusy open openput shelveread jsonread",
         ),
         (Empty, "readwhilewriting ycsb-a ycsb-b ycsb-c ycsb-d ycsb-f"),
     ],
