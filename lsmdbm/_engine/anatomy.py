@@ -22,6 +22,7 @@ from lsmdbm._engine.recovery import read_manifest
 from lsmdbm._engine.version import sorted_runs
 from lsmdbm._engine.view import View
 from lsmdbm._format import records
+from lsmdbm._format.bloom import pattern
 from lsmdbm._format.coding import Malformed, Unsupported
 from lsmdbm._format.footer import FOOTER_BYTES, HEADER_BYTES, Footer, decode_header
 from lsmdbm._format.manifest import Manifest, TableMeta
@@ -193,6 +194,7 @@ def tree(view: View, *, probes: int = PROBES) -> Iterator[LiveTable]:
     """
     rng = random.Random(0)  # the same answers for the same tables
     picks = [rng.getrandbits(128) for _ in range(probes)]
+    bits = list(map(pattern, picks))
     for level, metas in enumerate(view.version.levels):
         runs = sorted_runs(metas) if level == 0 else [metas]
         for run, tables in enumerate(runs):
@@ -203,5 +205,5 @@ def tree(view: View, *, probes: int = PROBES) -> Iterator[LiveTable]:
                     yield LiveTable(level, run, meta, trouble=str(exc))
                     continue
                 has_filter = reader.filter_bytes > 0
-                passes = sum(map(reader.may_hold, picks)) / len(picks) if has_filter and picks else None
+                passes = sum(map(reader.may_hold, picks, bits)) / len(picks) if has_filter and picks else None
                 yield LiveTable(level, run, meta, reader.block_count, reader.filter_bytes, passes)

@@ -48,7 +48,7 @@ def parse(name: str) -> tuple[int, str] | None:
 
 def numbers(names: list[str], kind: str) -> list[int]:
     """Return the numbers of all files of one kind, ascending."""
-    parsed = (parse(name) for name in names)
+    parsed = (parse(name) for name in names if name.endswith(kind))
     return sorted(found[0] for found in parsed if found is not None and found[1] == kind)
 
 

@@ -26,7 +26,7 @@ from lsmdbm._engine.memtable import Memtable, find, sources
 from lsmdbm._engine.merge import merge, visible
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.version import Version, sorted_runs
-from lsmdbm._format.bloom import hash_key
+from lsmdbm._format.bloom import hash_key, pattern
 from lsmdbm._format.manifest import TableMeta
 
 AFTER_FORK = "The database was opened before a fork: open it again in the child"
@@ -105,11 +105,12 @@ class View:
         if not metas:
             return None
         if len(metas) > 1:
-            hashed, counters = hash_key(key), self.tables.counters
+            hashed = hash_key(key)
+            bits, opened, counters = pattern(hashed), self.tables.readers.get, self.tables.counters
             for meta in metas[:-1]:
-                reader = self._reader(meta)
+                reader = opened(meta.number) or self._reader(meta)
                 counters.filter_probes += 1
-                if reader.may_hold(hashed):
+                if reader.may_hold(hashed, bits):
                     value = reader.get(key, is_probable=True)
                     if value is not MISSING:
                         return value

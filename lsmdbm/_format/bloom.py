@@ -39,6 +39,11 @@ _MASKS = [
 hash_key = hash128
 
 
+def pattern(h: int) -> int:
+    """Return the bits that the key with this `hash_key` sets in its word of any filter."""
+    return _MASKS[h >> 116] | _MASKS[h >> 104 & 4095]
+
+
 def hashes(keys: Iterable[bytes]) -> list[int]:
     """Return what `build` wants of each key.  About 80 ns a key."""
     return list(map(hash128, keys))
@@ -86,11 +91,10 @@ class Bloom:
 
     def may_contain(self, key: bytes) -> bool:
         """Return False only if the key is certainly absent.  About 250 ns."""
-        return self.may_hold(hash128(key))
+        h = hash128(key)
+        return self.may_hold(h, pattern(h))
 
-    def may_hold(self, h: int) -> bool:
-        """Do what `may_contain` does for the key with this `hash_key`."""
-        if not self._count:  # rule 2
-            return True
-        pattern = _MASKS[h >> 116] | _MASKS[h >> 104 & 4095]
-        return self._words[h % self._count] & pattern == pattern
+    def may_hold(self, h: int, bits: int) -> bool:
+        """Do what `may_contain` does for the key with this `hash_key` and this `pattern`."""
+        count = self._count
+        return not count or self._words[h % count] & bits == bits  # rule 2

@@ -30,7 +30,7 @@ from lsmdbm._base.lru import LRU
 from lsmdbm._base.storage import File
 from lsmdbm._format import dictionaries, envelope
 from lsmdbm._format.block import Block, decode_block, decode_head, key_chunk
-from lsmdbm._format.bloom import Bloom, hash_key
+from lsmdbm._format.bloom import Bloom, hash_key, pattern
 from lsmdbm._format.coding import Malformed, Unsupported, file_seed
 from lsmdbm._format.columns import decode
 from lsmdbm._format.footer import (
@@ -93,7 +93,8 @@ class TableReader:
         counters: shared by all tables.
 
     Attributes:
-        may_hold: returns False only if the key with this `hash_key` is certainly not here; counts nothing.
+        may_hold: returns False only if the key with this `hash_key` and `pattern` is certainly not here;
+            counts nothing.
         filter_bytes: of the filter; 0 if there is none.
 
     Raises:
@@ -222,7 +223,8 @@ class TableReader:
         else:
             if not is_probable:
                 counters.filter_probes += 1
-                if not self.may_hold(hash_key(key)):
+                hashed = hash_key(key)
+                if not self.may_hold(hashed, pattern(hashed)):
                     return MISSING
             block = self._load(index)
             counters.blocks_read += 1
