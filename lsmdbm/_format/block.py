@@ -55,9 +55,10 @@ def tombstones_of(values: Sequence[bytes | None]) -> list[int]:
 
 def encode_head(keys: Sequence[bytes], tombstones: Sequence[int]) -> bytes:
     """Return the head of a block."""
-    columns = [(KEYS, encode(keys))]
-    if tombstones:
-        columns.append((TOMBSTONES, encode_positions(tombstones)))
+    column = encode(keys)
+    if not tombstones:
+        return _PLAIN_HEAD.pack(len(keys), 1, KEYS, len(column)) + column
+    columns = [(KEYS, column), (TOMBSTONES, encode_positions(tombstones))]
     directory = b"".join(_ENTRY.pack(column, len(data)) for column, data in columns)
     return _HEAD.pack(len(keys), len(columns)) + directory + b"".join(data for _, data in columns)
 

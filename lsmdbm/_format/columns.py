@@ -43,10 +43,11 @@ def _items(length: int, count: int) -> Struct:
 
 def encode(items: Sequence[bytes]) -> bytes:
     """Return `items` as one column.  O(bytes)."""
-    sizes = list(map(len, items))
-    largest = max(sizes, default=0)
-    if min(sizes, default=0) == largest:
+    lengths = set(map(len, items))
+    largest = max(lengths, default=0)
+    if len(lengths) <= 1:
         return _UNIFORM.pack(UNIFORM, largest) + b"".join(items)
+    sizes = list(map(len, items))
     if sum(sizes) <= SPLIT_LIMIT:
         for separator in SEPARATORS:
             joined = separator.join(items)
