@@ -64,7 +64,7 @@ def decode(column: bytes, count: int) -> list[bytes]:
         Malformed: rule 2, or an encoding this version does not know.
     """
     if count <= STRUCT_LIMIT and column and column[0] == UNIFORM:  # the usual case, at a third of the cost
-        return _take_apart(column, _uniform_length(column, count), count)
+        return list(_items(_uniform_length(column, count), count).unpack_from(column, _UNIFORM.size))
     return open_column(column, count).items()
 
 
@@ -76,11 +76,6 @@ def _uniform_length(column: bytes, count: int) -> int:
     if _UNIFORM.size + length * count != len(column):
         raise Malformed(f"{count} items of {length} bytes expected in {len(column)} bytes")
     return length
-
-
-def _take_apart(column: bytes, length: int, count: int) -> list[bytes]:
-    """Return the items of a UNIFORM column, at most STRUCT_LIMIT."""
-    return list(_items(length, count).unpack_from(column, _UNIFORM.size))
 
 
 class Column:
@@ -123,7 +118,7 @@ class _Uniform(Column):
     def items(self) -> list[bytes]:
         data, length, count = self._data, self._length, self.count
         if count <= STRUCT_LIMIT:
-            return _take_apart(data, length, count)
+            return list(_items(length, count).unpack_from(data, _UNIFORM.size))
         starts = accumulate(repeat(length, count - 1), initial=_UNIFORM.size)
         return [data[low : low + length] for low in starts]
 

@@ -479,10 +479,9 @@ def _joined_handles(handles: list[bytes]) -> bytes:
 def unwrap_block(stored: bytes, handle: BlockHandle, seed: int, dictionary: bytes) -> tuple[bytes, bytes]:
     """Return the raw head and body of a block, given exactly its bytes; Malformed if they are none."""
     offset, middle, head_raw, _, body_raw = handle
-    return (
-        envelope.unwrap(stored[:middle], head_raw, seed, offset, dictionary),
-        envelope.unwrap(stored[middle:], body_raw, seed, offset + middle, dictionary),
-    )
+    head = envelope.check(stored[:middle], seed, offset)
+    body = envelope.check(stored[middle:], seed, offset + middle)
+    return envelope.expand(head, head_raw, dictionary), envelope.expand(body, body_raw, dictionary)
 
 
 def describe(file: File, number: int | None) -> tuple[TableMeta, Origin]:
