@@ -44,7 +44,7 @@ from lsmdbm.transaction import Savepoint, Transaction
 if TYPE_CHECKING:
     from lsmdbm import aio, bulk, shelve
     from lsmdbm._engine.check import Problem, Report
-    from lsmdbm._engine.repair import Loss, RepairReport
+    from lsmdbm._engine.findings import Loss, RepairReport
     from lsmdbm.changes import Change
     from lsmdbm.decoded import DecodedRange
     from lsmdbm.decoded_handle import DecodedBatch, DecodedSnapshot, DecodedTransaction
@@ -108,9 +108,9 @@ _LATER = {  # public name: its module, or itself
     "DecodedRange": "lsmdbm.decoded",
     "DecodedSnapshot": "lsmdbm.decoded_handle",
     "DecodedTransaction": "lsmdbm.decoded_handle",
-    "Loss": "lsmdbm._engine.repair",
+    "Loss": "lsmdbm._engine.findings",
     "Problem": "lsmdbm._engine.check",
-    "RepairReport": "lsmdbm._engine.repair",
+    "RepairReport": "lsmdbm._engine.findings",
     "Report": "lsmdbm._engine.check",
     "Text": "lsmdbm.text",
     "aio": "lsmdbm.aio",

@@ -15,8 +15,8 @@ from lsmdbm._base.storage import Directory, OsStorage, Storage, path_text
 from lsmdbm._engine import check, removal
 from lsmdbm._engine import repair as repairing
 from lsmdbm._engine.check import Progress, Report, run
+from lsmdbm._engine.findings import RepairReport
 from lsmdbm._engine.names import LOCK, MANIFEST, numbers, parse
-from lsmdbm._engine.repair import RepairReport
 from lsmdbm._engine.tables import Tables
 
 _STORAGE = OsStorage()

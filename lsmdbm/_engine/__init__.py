@@ -3,5 +3,5 @@
 Files, in import order: names, memtable, merge, version, tables, view, count, dead, moment, validation, draft,
 stats, install, mapped, wal, plan, leveled, tiered, fifo, picker, samples, jobs, delegate, ingest, background,
 recovery, tree, reader, syncer, group, writer, durability, store, worker, sharing, recognition, check,
-removal, destination, backup, repair, building, loading.
+removal, destination, backup, findings, seniority, remains, repair, building, loading.
 """

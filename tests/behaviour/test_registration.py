@@ -645,7 +645,7 @@ def test_importing_lsmdbm_and_asking_it_imports_no_dbm_and_little_else(tmp_path)
     program = "import sys, lsmdbm; lsmdbm.is_database('x'); lsmdbm.unregister(); print(*sys.modules)"
     loaded = run(program, tmp_path)
 
-    later = {"lsmdbm.text", "lsmdbm.maintenance", "lsmdbm.migration", "lsmdbm._engine.repair"}
+    later = {"lsmdbm.text", "lsmdbm.maintenance", "lsmdbm.migration", "lsmdbm._engine.findings"}
     assert "lsmdbm.registration" in loaded
     assert set() == later.intersection(loaded)
     assert set() == {"dbm", "shelve", "pickle", "importlib.metadata", "asyncio", "sqlite3"}.intersection(

@@ -6,7 +6,8 @@ import pytest
 
 import lsmdbm
 from lsmdbm._base.errors import NotFoundError, error
-from lsmdbm._engine import repair as module
+from lsmdbm._engine import seniority
+from lsmdbm._engine.findings import Findings
 from lsmdbm._engine.recovery import recover
 from lsmdbm._format import records, salvage
 from lsmdbm._format.table_reader import TableReader
@@ -179,10 +180,10 @@ def test_a_flipped_bit_costs_at_most_its_block_or_its_record(seed, budget):
 @pytest.mark.parametrize("fault", ["losses are not listed", "order is by number", "deletions are dropped"])
 def test_a_planted_fault_in_repair_is_found(seed, monkeypatch, fault):
     if fault == "losses are not listed":
-        monkeypatch.setattr(module._Repair, "lose", lambda *args: None)
+        monkeypatch.setattr(Findings, "lose", lambda *args: None)
     elif fault == "order is by number":
         by_number = lambda tables, work: sorted(tables, key=lambda table: table.number)  # noqa: E731
-        monkeypatch.setattr(module, "_newest_first", by_number)
+        monkeypatch.setattr(seniority, "_newest_first", by_number)
     else:
         chunk = TableReader.block_chunk
 

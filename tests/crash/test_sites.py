@@ -454,7 +454,7 @@ BEYOND_CRASHES = {
     Site("one manifest after the other", "_engine.removal", "empty", "directory.sync()"): REMOVAL,
     Site("what was removed stays away", "_engine.removal", "empty", "directory.sync()", place=1): REMOVAL,
     Site(
-        *("of which table a block is", "_engine.repair", "_blocks_found"),
+        *("of which table a block is", "_engine.remains", "_blocks_found"),
         *("found.footer_crc not in (None, meta.footer_crc)", NO),
     ): "behaviour/test_repair.py::test_a_table_that_is_another_one_is_lost_not_mixed_in",
 }

@@ -2,8 +2,10 @@
 
 import pytest
 
-from lsmdbm._engine import repair as module
-from lsmdbm._engine.repair import _is_newer, _newest_first, _Repair, _runs, _salvage_logs, _Table
+from lsmdbm._engine import seniority
+from lsmdbm._engine.findings import Findings
+from lsmdbm._engine.remains import _salvage_logs
+from lsmdbm._engine.seniority import Relic, _is_newer, _newest_first, runs_of
 from lsmdbm._format.records import LogHeader, encode_put
 from lsmdbm._format.table_writer import Origin
 from support.crash_storage import CrashStorage
@@ -14,11 +16,11 @@ from support.stage import table_meta
 def table(number, level, seqs, keys="az", inputs=()):
     """A table by its number, the level it was written for, its sequences, its bounds, and its inputs."""
     smallest, largest = keys.encode()[:1], keys.encode()[1:]
-    return _Table(number, table_meta(number, smallest, largest), Origin(level, *seqs, tuple(inputs)))
+    return Relic(number, table_meta(number, smallest, largest), Origin(level, *seqs, tuple(inputs)))
 
 
 def order(*tables):
-    work = _Repair(None, [])
+    work = Findings(None, [])
     work.directory = type("Directory", (), {"path": "/db"})
     ordered = [table.number for table in _newest_first(list(tables), work)]
     return ordered, len(work.doubts)
@@ -63,10 +65,10 @@ def test_runs_are_neighbours_without_a_common_key_in_key_order():
         table(3, 1, (1, 40), "ac"),
         table(4, 2, (1, 30), "cd"),
         table(5, 2, (1, 30), "ef"),
-        _Table(6, None, Origin(16, 0, 0)),
+        Relic(6, None, Origin(16, 0, 0)),
     ]
 
-    assert [[1], [3, 2], [4, 5], [6]] == [[table.number for table in run] for run in _runs(tables)]
+    assert [[1], [3, 2], [4, 5], [6]] == [[table.number for table in run] for run in runs_of(tables)]
 
 
 # What of the logs counts where recovery refuses them
@@ -90,7 +92,7 @@ class Logs:
         return len(data)
 
     def read(self, held):
-        work = _Repair(self.directory, sorted(self.directory.listdir()))
+        work = Findings(self.directory, sorted(self.directory.listdir()))
         memtable, last_seq, cleared = _salvage_logs(None, held, work)
         assert 0 == cleared
         return memtable.entries, last_seq, work
@@ -183,7 +185,7 @@ def test_a_log_that_was_given_up_does_not_count():
 
 
 def test_a_planted_fault_in_the_order_is_found(monkeypatch):
-    monkeypatch.setattr(module, "_is_newer", lambda upper, lower: (True, False))
+    monkeypatch.setattr(seniority, "_is_newer", lambda upper, lower: (True, False))
     tables = [table(1, 0, (1, 10)), table(5, 1, (11, 30))]
 
     assert [1, 5] == order(*tables)[0]  # what test_newest_first expects the other way round
