@@ -177,7 +177,7 @@ class Durability:
         tree.settle_ingest()
         if self.options.durability == "none":
             wal.drain()
-        elif wal.number or wal.has_files():
+        elif wal.number or wal.has_unsynced():
             if wal.has_suspects():
                 tree.flush_now()
             target = wal.target()

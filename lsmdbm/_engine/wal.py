@@ -434,9 +434,9 @@ class Wal:
         number = 0 if self._is_name_durable else self.number
         self._in_sync = Target([], logs, number, 0, 0, None)
 
-    def has_files(self) -> bool:
-        """Return whether logs of this opening wait for a sync."""
-        return any(log.file is not None for log in self.older)
+    def has_unsynced(self) -> bool:
+        """Return whether this opening has ended logs that are not known durable, suspect ones included."""
+        return any(log.header is not None and not log.is_durable for log in self.older)
 
     def is_durable(self) -> bool:
         """Return whether everything written is known durable."""

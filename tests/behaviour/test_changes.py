@@ -15,7 +15,7 @@ from lsmdbm.bulk import TableWriter
 from lsmdbm.database import open_on
 from support.child import Child
 from support.crash_storage import CrashStorage
-from support.engine import TINY, names
+from support.engine import TINY, calls_since, names
 from support.followers import Follower
 
 PATH = "/db"
@@ -528,6 +528,27 @@ def test_an_interrupted_write_is_told_when_it_took_place(storage):
 
 
 # Beside a writer
+
+
+def test_a_close_keeps_what_a_flush_was_interrupted_with(storage):
+    """It was in the sync of the log that is kept: with no log behind that, close() saw nothing to sync."""
+    twin = CrashStorage()
+    with opened(twin, **KEPT) as db:
+        db["a"] = "1"
+        start = twin.count
+        db.flush()
+        until_sync = [call.partition(" ")[0] for call in calls_since(twin, start)].index("fdatasync")
+
+    db = opened(storage, **KEPT)
+    db["a"] = "1"
+    storage.fault(storage.count + until_sync, errno.EINTR, "clean")
+    with pytest.raises(KeyboardInterrupt, match="wal"):
+        db.flush()
+    storage.heal()
+    db.close()
+
+    with opened(storage.crash("strict", random.Random(1)), "r") as db:
+        assert {b"a": b"1"} == dict(db)
 
 
 def test_a_thread_follows_what_others_write(tmp_path):
