@@ -9,7 +9,8 @@ Rules
      the call of its `__exit__`, and those at the edges of a `try` and an `except`.  There CPython delivers
      nothing: it looks for signals when a call has been made, at a jump back and at the start of a function.
      A trace function would, and then the lock stays taken, or the handled exception stays alive.
-  2. Frames for which `leave_out` says so are the operating system's, and are not traced.
+  2. Frames for which `leave_out` says so are the operating system's, and are not traced.  Nor are those of
+     hypothesis, which has the garbage collector call it wherever that runs.
 
 Thread safety: none; only the thread that calls is traced.
 """
@@ -26,6 +27,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 NO_STEPS = ("SWAP", "ROT_TWO", "PRECALL", "CACHE", "POP_BLOCK")
+HYPOTHESIS = f"{os.sep}hypothesis{os.sep}"
 HANDLER_EDGES = ("WITH_EXCEPT_START", "PUSH_EXC_INFO", "POP_EXCEPT", "NOP")  # "NOP" is a `try:`
 
 
@@ -84,7 +86,7 @@ def at_opcode(
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
         code = frame.f_code
-        if code.co_filename == __file__ or leave_out(code.co_filename):
+        if code.co_filename == __file__ or HYPOTHESIS in code.co_filename or leave_out(code.co_filename):
             return None
         frame.f_trace_opcodes = True
         if event == "opcode" and found.where is None and frame.f_lasti not in exits(code):
