@@ -37,7 +37,12 @@ def lookup_bytes(data: Data, what: str = "key") -> bytes:
         return data.encode("utf-8")
     if isinstance(data, (bytes, bytearray, memoryview)):
         return bytes(data)
-    raise TypeError(f"{what} must be str or bytes-like, not {type(data).__name__}")
+    raise TypeError(f"{what} must be str or bytes-like, not {_kind(data)}")
+
+
+def _kind(given: object) -> str:
+    more = "; a range of keys is range(start, stop)" if isinstance(given, slice) else ""
+    return type(given).__name__ + more
 
 
 def key_bytes(key: Data) -> bytes:

@@ -63,7 +63,7 @@ def open(file: object, flag: str = "r", mode: int = 0o666, **options: Any) -> Da
         LockedError: another process kept it open for writing for `timeout` seconds.
         CorruptionError: the files are damaged.
         error: something else is at the path; the database is of a newer format; the system says no.
-        TypeError, ValueError: unknown option; option out of its bounds.
+        TypeError, ValueError: unknown option; option out of its bounds; `mode` is no int.
 
     Durability: nothing is written by opening an existing database.
 
@@ -79,6 +79,8 @@ def open_on(storage: Storage, file: object, flag: object, mode: int, options: di
     """Do what `open` does, on any storage: the seam for tests."""
     letter, durability = parse_flag(flag)
     path = path_text(file)
+    if not isinstance(mode, int):
+        raise TypeError(f"mode must be an int, not {type(mode).__name__}")
     if durability is not None:
         options = {"durability": durability, **options}
     if not path:

@@ -15,7 +15,7 @@ Thread safety: pure functions over files.  Spec: docs/operations.md, Repair.
 from __future__ import annotations
 
 from lsmdbm._base.chunk import Chunks
-from lsmdbm._base.errors import NotFoundError
+from lsmdbm._base.errors import NotFoundError, error
 from lsmdbm._base.intervals import spared_chunks
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, Storage
@@ -39,11 +39,14 @@ def repair(storage: Storage, directory: Directory, destination: str) -> Work[Rep
     """Salvage the database in a directory into a new one, and return the report.
 
     Raises:
-        NotFoundError: there is nothing of a database.
-        error: it is of a newer format; the destination holds something; the system refuses something there.
+        NotFoundError: there is nothing.
+        error: nothing there is ours; it is of a newer format; the destination holds something; the system
+            refuses something there.
     """
     names = sorted(directory.listdir())
     if not any(map(parse, names)):
+        if names:
+            raise error(f"{directory.path}: not a database: the directory holds other files")
         raise NotFoundError.at(directory.path)
     work = Findings(directory, names)
     manifest = trusted_manifest(work)

@@ -252,6 +252,17 @@ def test_every_option_is_among_the_bad_ones():
     assert {field.name for field in dataclasses.fields(lsmdbm.Options)} == set(BAD)
 
 
+def test_a_slice_is_no_key_and_the_error_says_what_is(path):
+    with lsmdbm.open(path, "n") as db, pytest.raises(TypeError, match=r"not slice; .* range\(start, stop\)$"):
+        db["a":"c"]
+
+
+def test_a_mode_in_letters_makes_nothing(path):
+    with pytest.raises(TypeError, match="^mode must be an int, not str$"):
+        lsmdbm.open(path, "c", "0600")
+    assert not os.path.lexists(path)
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_value_is_refused_by_name_and_nothing_happens(path, name):
     for value, flag in itertools.product(BAD[name], "rwcn"):
