@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from lsmdbm._engine.check import Report
 from lsmdbm.cli.formats import field
-from lsmdbm.cli.opening import reading, writing
+from lsmdbm.cli.opening import finding, reading, writing
 from lsmdbm.cli.outcome import FINE, FOUND
 from lsmdbm.cli.output import Output, many, size
 from lsmdbm.maintenance import destroy as destroy_database
@@ -28,7 +28,7 @@ LOOK_SECONDS = 0.2  # between two looks at how far a job is that does not tell
 
 def verify(output: Output, *, db: str, as_json: bool) -> int:
     """Check every byte that something rests on."""
-    with output.progress("checking") as report:
+    with finding(db), output.progress("checking") as report:
         found = verify_database(db, progress=report)
     if as_json:
         output.json({"ok": found.ok, **dataclasses.asdict(found)})
@@ -63,7 +63,7 @@ def _said(output: Output, problem: object) -> str:
 
 def repair(output: Output, *, db: str, destination: str, as_json: bool) -> int:
     """Save what can be read of a damaged database into a new one."""
-    with output.progress("saving") as report:
+    with finding(db), output.progress("saving") as report:
         found = repair_database(db, destination, progress=report)
     if as_json:
         losses = [
@@ -96,7 +96,10 @@ def backup(output: Output, *, db: str, destination: str) -> int:
     with reading(db) as database:
         with _watched(output, "copying", destination, database.stats().file_bytes, set()):
             database.backup(destination)
-        output.note(f"{size(database.stats().file_bytes)} of tables backed up")
+        found = database.stats()
+        logged = many(found.memtable_entries, "entry", "entries")
+        more = f", and {logged} of logs" if found.memtable_entries else ""
+        output.note(f"{size(found.file_bytes)} of tables{more} backed up")
     return FINE
 
 
@@ -148,7 +151,8 @@ def destroy(output: Output, *, db: str, yes: bool) -> int:
     """Remove a database."""
     if not yes and is_database(db):
         output.confirm(f"Remove the database {output.path(db)}, and all that is in it?")
-    left = destroy_database(db)
+    with finding(db):
+        left = destroy_database(db)
     if left:
         names = ", ".join(output.shown(os.fsencode(name), 80) for name in left)
         output.note(f"left, because it is not ours: {names}")
@@ -157,7 +161,7 @@ def destroy(output: Output, *, db: str, yes: bool) -> int:
 
 def import_(output: Output, *, source: str, db: str) -> int:
     """Copy all entries of another dbm into a new database."""
-    with output.progress("importing", "entries") as report:
+    with finding(source), output.progress("importing", "entries") as report:
         done = import_dbm(source, db, progress=report)
     output.note(f"{many(done, 'entry', 'entries')} imported")
     return FINE
@@ -165,7 +169,7 @@ def import_(output: Output, *, source: str, db: str) -> int:
 
 def export(output: Output, *, db: str, destination: str, backend: str | None) -> int:
     """Copy all entries into a new database of another dbm."""
-    with output.progress("exporting", "entries") as report:
+    with finding(db), output.progress("exporting", "entries") as report:
         done = export_dbm(db, destination, backend=backend, progress=report)
     output.note(f"{many(done, 'entry', 'entries')} exported")
     return FINE
@@ -175,7 +179,8 @@ def whichdb(output: Output, *, files: list[str]) -> int:
     """Say which dbm module databases belong to."""
     kinds = [kind_of(file) for file in files]
     for file, kind in zip(files, kinds, strict=True):
-        what = kind or ("nothing there" if kind is None else "of no kind that is known")
+        is_unknown = kind is not None or os.path.lexists(file)  # None is also what may not be read
+        what = kind or ("of no kind that is known" if is_unknown else "nothing there")
         name = "" if len(files) == 1 else f"{output.path(file)}\t"
         output.say(name + what)
     return FINE if all(kinds) else FOUND

@@ -9,6 +9,7 @@ Thread safety: one thread at a time.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ def group() -> click.Group:
         epilog=EPILOG,
         commands={verb.name: _command(verb) for verb in VERBS},
         no_args_is_help=False,
+        context_settings={"help_option_names": ["-h", "--help"]},  # as argparse has it
     )
     return click.version_option(version(), prog_name="lsmdbm", message="%(prog)s %(version)s")(found)
 
@@ -64,11 +66,17 @@ def _parameter(parameter: Parameter) -> click.Parameter:
     return click.Argument(
         [parameter.dest],
         type=kind,
-        metavar=parameter.name,
+        metavar=_metavar(parameter),
         required=not parameter.is_optional,
         nargs=-1 if parameter.is_many else 1,
         shell_complete=_complete_key if parameter.name == "KEY" else None,
     )
+
+
+def _metavar(parameter: Parameter) -> str:
+    if parameter.is_many:
+        return f"{parameter.name}..."
+    return f"[{parameter.name}]" if parameter.is_optional else parameter.name
 
 
 def _complete_key(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -79,6 +87,7 @@ def main(arguments: Sequence[str], output: Callable[[], Output] = standard_outpu
     """Do what the command line says; return the exit code."""
 
     def work() -> int:
+        streams = sys.stdout, sys.stderr
         try:
             call = group().main(
                 list(arguments), prog_name="lsmdbm", complete_var=offers.VARIABLE, standalone_mode=False
@@ -86,6 +95,11 @@ def main(arguments: Sequence[str], output: Callable[[], Output] = standard_outpu
         except click.ClickException as exc:
             where = f"{exc.ctx.command_path} " if isinstance(exc, click.UsageError) and exc.ctx else "lsmdbm "
             raise Refused(f"{exc.format_message().rstrip('.')}; {where}--help says more", USAGE) from None
+        except SystemExit:
+            if sys.stdout is not streams[0]:  # click hides a closed pipe so, and exits with 1
+                sys.stdout, sys.stderr = streams
+                raise BrokenPipeError from None
+            raise
         except click.Abort:
             raise KeyboardInterrupt from None
         if not isinstance(call, tuple):  # help or the version was asked for

@@ -126,8 +126,12 @@ def _write(
     line = formats.encoder(safe(output, form), is_ascii=output.is_ascii)
     write = output.write
     write(formats.header(form, keys_only=keys_only))
+    if output.is_terminal:  # the entries are progress enough, and a bar would run into them
+        for key, value in pairs:
+            write(line(key, value))
+        return
     with output.progress("reading", "entries") as report:
-        if report is None or output.is_terminal:  # where the entries themselves are to be seen
+        if report is None:
             for key, value in pairs:
                 write(line(key, value))
             return

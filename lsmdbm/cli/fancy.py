@@ -17,6 +17,7 @@ from rich.text import Text
 from lsmdbm.cli.output import Cell, Column, Meter, Output, Report, Row
 
 HEAD, NAME = "bold", "cyan"
+WIDEST = 10_000  # columns of a table that no terminal has to hold
 
 
 class FancyOutput(Output):
@@ -66,9 +67,13 @@ class FancyOutput(Output):
                 justify="right" if column.is_number else "left",
                 style=column.style,
                 overflow="fold",
+                no_wrap=not column.folds,
             )
         for row in rows:
             table.add_row(*map(_text, row))
+        if not any(column.folds for column in columns):  # what is too wide the terminal wraps, rich would cut
+            boundless = self.console.options.update(max_width=WIDEST)
+            table.width = self.console.measure(table, options=boundless).maximum
         self.console.print(table)
 
     @contextmanager

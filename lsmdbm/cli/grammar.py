@@ -278,7 +278,7 @@ VERBS = (
     Verb(
         "completion",
         "completion:completion",
-        "write a script that lets a shell complete verbs, options and files",
+        "write the script that makes a shell complete",
         (Parameter("SHELL", "shell", "which shell", choices=SHELLS),),
     ),
 )

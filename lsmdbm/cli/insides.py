@@ -54,9 +54,11 @@ def _figures(found: Stats) -> Iterator[tuple[str, object]]:
     """Yield what a database looks like; what it has done, a handle that was opened just now does not know."""
     total = sum(level.entries for level in found.levels)
     deleted = sum(level.tombstones for level in found.levels)
-    yield "entries in tables", f"{total:,}, {deleted:,} of them deletions"
-    yield "entries in logs", f"{found.memtable_entries:,}, {size(found.memtable_bytes)}"
-    yield "tables", f"{found.tables:,} in {many(found.runs, 'sorted run')}, {size(found.file_bytes)}"
+    yield "entries in tables", f"{total:,}" + (f", {deleted:,} of them deletions" if deleted else "")
+    logged = f", {size(found.memtable_bytes)}" if found.memtable_entries else ""
+    yield "entries in logs", f"{found.memtable_entries:,}{logged}"
+    runs = f" in {many(found.runs, 'sorted run')}, {size(found.file_bytes)}" if found.tables else ""
+    yield "tables", f"{found.tables:,}{runs}"
     for level in found.levels:
         if level.tables:
             entries = many(level.entries, "entry", "entries")
@@ -65,7 +67,6 @@ def _figures(found: Stats) -> Iterator[tuple[str, object]]:
     if found.tables:
         yield "before compression", f"{size(found.raw_bytes)}, {times(found.compression_ratio)} times as much"
     yield "logs", f"{found.log_files:,}"
-    yield "open tables", found.open_tables
 
 
 # -- tree ---------------------------------------------------------------------------------------------
@@ -98,8 +99,10 @@ def tree(output: Output, *, db: str, lists_tables: bool, as_json: bool) -> int:
 
 
 def _tree_figures(found: Stats, tables: Sequence[LiveTable]) -> dict[str, object]:
-    last = max([table.level for table in tables], default=0)
-    last_bytes = sum(table.meta.file_bytes for table in tables if table.level == last)
+    last = [
+        (table.level, table.run) for table in tables[-1:]
+    ]  # the oldest: newer ones may hide what it holds
+    last_bytes = sum(table.meta.file_bytes for table in tables if (table.level, table.run) in last)
     return {
         "file_bytes": found.file_bytes,
         "raw_bytes": found.raw_bytes,
@@ -116,13 +119,14 @@ def _tree_figures(found: Stats, tables: Sequence[LiveTable]) -> dict[str, object
 def _tree_facts(found: Stats, tables: Sequence[LiveTable]) -> Iterator[tuple[str, object]]:
     figures = _tree_figures(found, tables)
     entries = many(found.memtable_entries, "entry", "entries")
-    yield "logs", f"{found.log_files}, with {entries}, {size(found.memtable_bytes)}"
+    logged = f", with {entries}, {size(found.memtable_bytes)}" if found.log_files else ""
+    yield "logs", f"{found.log_files:,}{logged}"
     if not tables:
         return
     yield "compression", f"{times(found.compression_ratio)}: {size(found.raw_bytes)} of blocks"
     yield "read amplification", f"{found.runs}: so many tables a get asks at most"
     space = figures["space_amplification"]
-    yield "space amplification", f"{times(space)}: all tables by those of the last level"  # type: ignore[arg-type]  # a float, or None
+    yield "space amplification", f"{times(space)}: all tables by those of the last run"  # type: ignore[arg-type]  # a float, or None
     passes = _passes(tables)
     if passes is not None:
         yield (

@@ -23,12 +23,21 @@ from lsmdbm.ranges import Range
 @contextmanager
 def reading(path: str) -> Iterator[Database]:
     """Open a database to read it (rule 1)."""
-    try:
+    with finding(path):
         db = open(path, "r")
-    except NotFoundError:
-        raise Refused(f"{path}: there is no database", FAILED) from None
     with db:
         yield db
+
+
+@contextmanager
+def finding(path: str) -> Iterator[None]:
+    """Say in our words that there is no database at a path."""
+    try:
+        yield
+    except NotFoundError as exc:
+        if exc.filename != path:  # something else that is not there
+            raise
+        raise Refused(f"{path}: there is no database", FAILED) from None
 
 
 @contextmanager

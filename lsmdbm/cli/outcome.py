@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from lsmdbm._base.errors import CorruptionError, LockedError
 from lsmdbm.cli.escapes import line
 
 FINE, FOUND, USAGE, FAILED, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 3, 130, 141  # 128 and a signal, as shells do
@@ -68,8 +69,12 @@ def flush() -> None:
 
 def reason(exc: Exception) -> str:
     """Return what an exception says, with the file first where there is one."""
+    if isinstance(exc, LockedError) and exc.strerror is not None:
+        return f"{os.fsdecode(exc.filename)}: {exc.strerror.partition(': ')[2]}"  # behind the words of EAGAIN
     if isinstance(exc, OSError) and exc.strerror is not None:
         return f"{os.fsdecode(exc.filename)}: {exc.strerror}" if exc.filename else exc.strerror
+    if isinstance(exc, CorruptionError):
+        return f"{exc}; lsmdbm repair saves what can be read"
     if isinstance(exc, (OSError, ValueError, TypeError, ImportError)) and str(exc):
         return str(exc)
     return f"{type(exc).__name__}: {exc}"

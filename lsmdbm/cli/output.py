@@ -38,6 +38,7 @@ class Column:
     name: str
     is_number: bool = False
     style: str = ""  # in the words of rich
+    folds: bool = False  # may go on in the next line where a terminal is too narrow
 
 
 @dataclass(frozen=True)

@@ -29,15 +29,26 @@ class Parser(argparse.ArgumentParser):
         more = f"{self.prog.strip()} --help" if self.prog else "help"  # of the verb shell
         raise Refused(f"{message}; {more} says more", USAGE)
 
+    def print_help(self, file: Any = None) -> None:
+        """Write the help; argparse would keep to itself that it did not arrive."""
+        print(self.format_help(), end="", file=file)
+
 
 def parser(verbs: Sequence[Verb] = VERBS, prog: str = "lsmdbm") -> Parser:
     """Return the parser of some verbs."""
-    found = Parser(prog=prog, description="Look into a database of lsmdbm, and care for it.", epilog=EPILOG)
+    found = Parser(
+        prog=prog,
+        description="Look into a database of lsmdbm, and care for it.",
+        epilog=EPILOG,
+        allow_abbrev=False,
+    )
     if prog:
         found.add_argument("--version", action="version", version=f"{prog} {version()}")
     commands = found.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
     for verb in verbs:
-        command = commands.add_parser(verb.name, help=verb.help, description=_percent(verb.text))
+        command = commands.add_parser(
+            verb.name, help=verb.help, description=_percent(verb.text), allow_abbrev=False
+        )  # click knows no abbreviations
         for parameter in verb.parameters:
             _add(command, parameter)
     return found

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from lsmdbm.cli.outcome import USAGE, Refused
 from lsmdbm.cli.output import Output
 
 Complete = Callable[[str], Iterable[str]]  # the text before the cursor: what its last word may become
@@ -26,6 +27,8 @@ def lines(output: Output, prompt: str, history: str, complete: Complete) -> Iter
     Args:
         history: name of the history, for its file.
     """
+    if sys.stdin is None:
+        raise Refused("stdin is closed", USAGE)
     if not sys.stdin.isatty():
         yield from map(str.rstrip, sys.stdin)
         return

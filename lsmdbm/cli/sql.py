@@ -81,7 +81,7 @@ def _run(output: Output, connection: Any, statement: str, form: str) -> int:
 def _write(output: Output, names: list[str], rows: Iterable[Any], form: str) -> None:
     if form == "table":
         found: list[Row] = [[_text(output, value) for value in row] for row in rows]
-        output.table([Column(_text(output, name)) for name in names], found)
+        output.table([Column(_text(output, name), folds=True) for name in names], found)
     elif form == "jsonl":
         for row in rows:
             document: dict[str, Any] = {}

@@ -4,6 +4,7 @@ import dbm.dumb
 import json
 import os
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -91,8 +92,16 @@ def test_backup_makes_a_second_database_and_no_third(lsm, words, path):
     assert (0, b"") == ((found := lsm("backup", words, f"{path}-copy")).code, found.out)
     with lsmdbm.open(words) as db, lsmdbm.open(f"{path}-copy") as copy:
         assert dict(db) == dict(copy)
+    assert re.fullmatch(r".* of tables(, and \d+ entr(y|ies) of logs)? backed up\n", found.err)
     again = lsm("backup", words, f"{path}-copy")
     assert (3, True) == (again.code, again.err.startswith(f"lsmdbm: {path}-copy"))
+
+
+def test_backup_tells_of_entries_that_no_table_has_yet(lsm, path):
+    with lsmdbm.open(path, "c") as db:
+        db["apple"] = "red"
+
+    assert "0 B of tables, and 1 entry of logs backed up\n" == lsm("backup", path, f"{path}-copy").err
 
 
 def test_compact_leaves_one_level(lsm, words):
@@ -153,6 +162,7 @@ def test_whichdb_knows_ours_and_others(lsm, words, path):
     found = lsm("whichdb", words, f"{path}-dumb", f"{path}-text", f"{path}-none")
     kinds = [line.split("\t")[1] for line in found.lines]
     assert (1, ["lsmdbm", "dbm.dumb", "of no kind that is known", "nothing there"]) == (found.code, kinds)
+    assert ["of no kind that is known"] == lsm("whichdb", os.path.dirname(path)).lines  # but something
 
 
 def test_bench_measures_and_leaves_nothing(lsm, tmp_path):

@@ -80,6 +80,23 @@ def test_every_verb_explains_itself(verb, front):
 
 
 @fronts
+@pytest.mark.parametrize("words", [[], *([verb.name] for verb in VERBS)])
+def test_help_is_asked_for_in_two_ways_and_fits_a_terminal(words, front, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    found = call(*words, "-h", front=front)
+
+    assert (0, "") == (found.code, found.err)
+    assert call(*words, "--help", front=front).lines == found.lines
+    assert [] == [line for line in found.lines if len(line) > 80]
+
+
+@fronts
+def test_usage_shows_what_may_be_left_out_and_what_may_be_many(front):
+    assert "DB [FILE]" in call("load", "--help", front=front).text
+    assert re.search(r"DB KEY( \[KEY )?\.\.\.", call("del", "--help", front=front).text)
+
+
+@fronts
 def test_the_command_explains_itself_and_tells_its_version(front):
     found = call("--help", front=front)
     assert all(re.search(rf"^ +{verb.name}\b", found.text, re.MULTILINE) for verb in VERBS)
@@ -94,7 +111,7 @@ def test_the_command_explains_itself_and_tells_its_version(front):
         *([], ["nonsense"], ["scan"], ["scan", "db", "--nonsense"], ["scan", "db", "more"]),
         *(["scan", "db", "--limit", "many"], ["scan", "db", "--format", "xml"], ["get", "db"], ["del", "db"]),
         *(["completion", "powershell"], ["put", "db", "key"], ["--nonsense"], ["scan", "db", "--limit"]),
-        ["scan\x1b[2J"],
+        *(["scan\x1b[2J"], ["scan", "db", "--lim", "1"]),  # argparse would take what is cut short
     ],
 )
 def test_a_command_line_without_sense_is_one_line(words, front):

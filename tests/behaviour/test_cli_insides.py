@@ -90,6 +90,25 @@ def test_stats_in_words(grown, database):
     assert re.search(r"^    level 1 +\d tables?, 2,", text, re.MULTILINE)
 
 
+def test_stats_of_nothing_say_nothing_of_it(tmp_path):
+    lsmdbm.open(tmp_path / "none", "c").close()
+    rest = [line.split()[-1] for line in call("stats", tmp_path / "none").lines[1:]]
+
+    assert ["0", "0", "0", "0"] == rest  # entries in tables and in logs, tables, logs
+
+
+def test_space_amplification_counts_what_newer_runs_may_hide(tmp_path):
+    with lsmdbm.open(tmp_path / "runs", "c", background="manual") as db:
+        for _ in range(3):  # the same keys again: three runs of level 0, of which one would do
+            db.update((b"%04d" % number, b"v" * 50) for number in range(1000))
+            db.flush()
+    found = json.loads(call("tree", tmp_path / "runs", "--json").out)
+
+    assert [0, 0, 0] == [table["level"] for table in found["tables"]]
+    assert found["file_bytes"] / found["tables"][-1]["file_bytes"] == found["space_amplification"]
+    assert 2.5 < found["space_amplification"] < 3.5
+
+
 def test_openmetrics_has_every_figure_in_the_right_form(grown, database):
     lines = call("stats", grown, "--openmetrics").lines
     assert {field.name for field in dataclasses.fields(Stats)} - {"levels"} == set(METRICS)

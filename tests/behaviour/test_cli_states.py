@@ -134,6 +134,7 @@ def test_verbs_on_a_database_that_is_not_there(path, tmp_path, verb, front):
         return
     assert (3, b"") == (found.code, found.out)
     assert path in found.err
+    assert verb in OF_FILES or f"lsmdbm: {path}: there is no database\n" == found.err
     assert [] == os.listdir(tmp_path)
 
 
@@ -156,6 +157,7 @@ def test_verbs_on_a_damaged_database(copied, tmp_path, verb, kind):
     if verb in ("scan", "dump", "count") and kind in (".man", ".sst", "all"):
         assert 3 == found.code
         assert str(copied) in found.err
+        assert found.err.endswith("; lsmdbm repair saves what can be read\n")
     if verb in READS or verb in OF_FILES:
         assert before == listing(copied)
 
@@ -178,6 +180,7 @@ def test_verbs_on_a_locked_database(locked, tmp_path):
         assert 3 == found.code, verb
         assert found.err.startswith(f"lsmdbm: {path}: "), found.err
         assert str(pid) in found.err or "open" in found.err
+        assert "temporarily" not in found.err  # the words of EAGAIN, of which nobody is wiser
     assert before == listing(path)
 
 
@@ -198,6 +201,8 @@ def test_verbs_on_what_is_no_database(path, tmp_path, verb, kind):
         return
     assert (3, b"") == (found.code, found.out)
     assert before == listing(path)
+    if kind == "directory" and verb == "repair":
+        assert f"lsmdbm: {path}: not a database: the directory holds other files\n" == found.err
 
 
 @fronts

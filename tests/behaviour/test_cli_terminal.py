@@ -89,10 +89,31 @@ def test_destroy_asks_and_takes_only_a_yes(path, answer, code):
     assert (code == 1) is ("lsmdbm: nothing was done" in terminal.plain)
 
 
+def test_a_bar_does_not_run_into_entries_on_a_terminal(many):
+    code, terminal = on_terminal("scan", many, "--keys-only")
+
+    assert 0 == code
+    assert [f"{number:06}" for number in range(20_000)] == terminal.plain.splitlines()
+    assert "reading" not in terminal.plain
+
+
+def test_a_table_wider_than_the_terminal_keeps_its_words_and_numbers_whole(path):
+    with lsmdbm.open(path, "c") as db:
+        db.update((b"%d" % number * 40, b"") for number in range(1000, 3000))
+        db.flush()
+    words = ["tree", path, "--tables"]
+    wide = [line for line in run(*words).text.splitlines() if "..." in line or "smallest key" in line]
+    code, terminal = on_terminal(*words)
+
+    assert (0, 2) == (code, len(wide))
+    assert all(len(line) > 100 for line in wide)
+    assert wide == [line.rstrip() for line in terminal.plain.splitlines() if line.rstrip() in wide]
+
+
 def test_destroy_asks_nothing_where_nothing_is(path):
     code, terminal = on_terminal("destroy", path)
 
-    assert (3, f"lsmdbm: {path}: No such file or directory\n") == (code, terminal.plain)
+    assert (3, f"lsmdbm: {path}: there is no database\n") == (code, terminal.plain)
 
 
 def test_load_wants_something_piped_in_and_waits_for_nobody(path):
@@ -214,6 +235,33 @@ def test_closed_streams_are_no_traceback(many, closed, code, err):
 
     assert code == done.returncode
     assert err is None or err == done.stderr
+
+
+@pytest.mark.parametrize("verb", ["shell", "sql"])
+def test_prompts_without_stdin_are_one_line(many, verb):
+    if verb == "sql":
+        pytest.importorskip("apsw", reason="the extra sql is not installed")
+    line = 'exec "$0" "$1" "$2" 0>&-'
+    done = subprocess.run(["sh", "-c", line, command(), verb, many], capture_output=True, env=environment())
+
+    assert (2, b"lsmdbm: stdin is closed\n") == (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize("module", [False, True])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_help_that_does_not_arrive_is_no_success(unbuffered, module):
+    words = [sys.executable, "-m", "lsmdbm"] if module else [command()]
+    ours, theirs = os.pipe()
+    os.close(ours)  # the pipe is closed before anything is written
+    with open(theirs, "wb") as stdout:
+        done = subprocess.run(
+            [*words, "--help"],
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env=environment(PYTHONUNBUFFERED=unbuffered),
+        )
+
+    assert (141, b"") == (done.returncode, done.stderr)
 
 
 # The shell
