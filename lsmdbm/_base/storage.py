@@ -137,7 +137,10 @@ class Directory(Protocol):
         """Return what tells this directory from every other one on the machine."""
 
     def take_mode(self, source: Directory, *, itself: bool) -> None:
-        """Give the file LOCK, and the directory `itself` if asked for, their permission bits in `source`."""
+        """Give the file LOCK, and the directory `itself` if asked for, their permission bits in `source`.
+
+        Their owner may read and write them in any case: a copy of what is read-only is there to be written.
+        """
 
     def close(self) -> None:
         """Give the descriptor back.  Closing twice is harmless."""
@@ -536,12 +539,12 @@ class OsDirectory(_Descriptor):
                 return
             bits = stat.S_IMODE(os.fstat(source._descriptor).st_mode)
             if itself:
-                os.fchmod(_still_open(self._descriptor), bits)
+                os.fchmod(_still_open(self._descriptor), bits | 0o700)
             try:
                 of_lock = os.stat("LOCK", dir_fd=source._descriptor, follow_symlinks=False).st_mode
             except FileNotFoundError:
                 of_lock = bits & 0o666
-            self.open("LOCK").chmod(stat.S_IMODE(of_lock))
+            self.open("LOCK").chmod(stat.S_IMODE(of_lock) | 0o600)
 
 
 def _place_of(name: str, directory: int) -> tuple[int, int] | None:

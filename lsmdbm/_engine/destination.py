@@ -9,7 +9,8 @@ Rules
   1. Until (3) there is no manifest, so that it does not open: tables without a manifest are corruption.
   2. What is there already is refused before anything is written.
   3. If anything goes wrong, what was made is removed again, as far as that is possible.
-  4. It gets the permission bits of its source, if it has one, and is never more open than that in between.
+  4. It gets the permission bits of its source, if it has one, and is never more open than that in between;
+     its owner may write it in any case.
 
 Thread safety: one thread at a time.  Spec: docs/operations.md, Backup.
 """

@@ -152,6 +152,29 @@ def test_permission_bits_are_those_of_the_database(tmp_path, way):
     assert {0o640} == {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "copy").iterdir()}
 
 
+def backed_up(path, copy):
+    with lsmdbm.open(path) as db:
+        db.backup(copy)
+
+
+@pytest.mark.parametrize("copy_of", [backed_up, lsmdbm.repair])
+def test_a_copy_of_a_database_that_nobody_may_write_can_be_written_by_its_owner(tmp_path, copy_of):
+    path = tmp_path / "db"
+    with lsmdbm.open(path, "n") as db:
+        db["a"] = "b"
+    for each in (*path.iterdir(), path):
+        each.chmod(0o555 if each is path else 0o444)
+    try:
+        copy_of(path, tmp_path / "copy")
+    finally:
+        path.chmod(0o755)
+
+    assert 0o755 == stat.S_IMODE((tmp_path / "copy").stat().st_mode)
+    assert {0o644} == {stat.S_IMODE(each.stat().st_mode) for each in (tmp_path / "copy").iterdir()}
+    with lsmdbm.open(tmp_path / "copy", "w") as copy:
+        copy["c"] = "d"
+
+
 def test_an_empty_directory_is_taken_and_keeps_its_own_bits(tmp_path):
     (tmp_path / "copy").mkdir(0o711)
     with lsmdbm.open(tmp_path / "db", "n") as db:
