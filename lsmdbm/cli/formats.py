@@ -122,6 +122,8 @@ def _json_entries(stream: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
             if not isinstance(fields, dict):
                 raise ValueError(f"a JSON {type(fields).__name__}, not an object with key and value")
             entry = _member(fields, "key"), _member(fields, "value")
+        except json.JSONDecodeError as exc:  # its own words have a line 1, too
+            raise ValueError(f"line {number}: no JSON: {exc.msg} at column {exc.colno}") from None
         except (ValueError, RecursionError) as exc:
             raise ValueError(f"line {number}: {exc}") from None
         yield entry

@@ -237,7 +237,7 @@ def test_load_keeps_what_is_there_but_for_its_own_keys(lsm, fruit):
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"nonsense\n", "line 3: Expecting value"),
+        (b"nonsense\n", "line 3: no JSON: Expecting value at column 1; "),
         (b'{"key": "' + b"k" * 65537 + b'", "value": ""}\n', "entry 3, key b'kkk"),
     ],
 )

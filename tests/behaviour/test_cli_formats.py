@@ -159,7 +159,7 @@ def test_json_lines_may_have_blank_lines_and_more_fields_and_csv_no_names():
 @pytest.mark.parametrize(
     ("form", "data", "what"),
     [
-        ("jsonl", b'{"key": "a", "value": "b"}\n{', "line 2: "),
+        ("jsonl", b'{"key": "a", "value": "b"}\n{', "line 2: no JSON: "),
         ("jsonl", b"[1]\n", "line 1: a JSON list"),
         ("jsonl", b'{"key": "a"}\n', 'line 1: a string is wanted as "value"'),
         ("jsonl", b'{"key": "a", "key_base64": "YQ==", "value": ""}', 'as "key"'),
