@@ -44,7 +44,7 @@ NO_TRIAL = {  # function and call that no trial comes to
     *(("_torn", "pread"), ("_torn", "size")),  # of a kept log that a loss of power has torn,
     *(("_was_synced", "pread"), ("_was_synced", "size")),  # and of one whose header it took
 }
-APART = {"backup", "check", "destination", "removal"}  # which no open database needs
+APART = {"anatomy", "backup", "check", "destination", "removal"}  # which no open database needs
 APART |= {"findings", "remains", "repair", "salvage", "seniority"}
 APART |= {"delegate", "worker"}  # there is no other process on a disk in memory: see unit/test_delegate.py
 APART |= {"loading"}  # which makes a new one
