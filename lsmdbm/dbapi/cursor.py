@@ -111,12 +111,18 @@ class Cursor:
             IntegrityError, DataError: it cannot write that.
             OperationalError: the store says no; a conflict, for COMMIT.
         """
-        raw = self._open()
-        self._reset()
-        statement = parse(operation)
+        raw, statement = self._begin(operation)
         raw.exec_trace = self._columns.note
-        with_rows = self._run(statement, operation, lambda sql: raw.execute(sql, parameters))
-        if with_rows:
+
+        def run(sql: str) -> None:
+            try:
+                raw.execute(sql, parameters)
+            except KeyError as exc:
+                if not isinstance(parameters, Mapping):
+                    raise
+                raise ProgrammingError(f"no parameter is given for {exc}") from exc
+
+        if self._run(statement, operation, run):
             self._describe(raw)
         else:
             self._finish()
@@ -129,9 +135,7 @@ class Cursor:
             ProgrammingError: the statement changes no rows; and what `execute` raises.  What comes before
                 the parameters that failed is done.
         """
-        raw = self._open()
-        self._reset()
-        statement = parse(operation)
+        raw, statement = self._begin(operation)
         if statement.kind is not Kind.CHANGE:
             raise ProgrammingError("executemany() is for INSERT, UPDATE, DELETE and REPLACE")
         raw.exec_trace = None
@@ -144,6 +148,24 @@ class Cursor:
         self._run(statement, operation, run)
         self._finish()
         return self
+
+    def _begin(self, operation: str) -> tuple[apsw.Cursor, Statement]:
+        """Forget the statement before, and return what a new one is (rule 1).
+
+        One whose rows are left is ended here, not by the next `execute` of SQLite: until then it would hold its
+        moment, and lock its table against DROP.
+        """
+        raw = self._open()
+        has_rows = self._description is not None or self._before is not None
+        self._reset()
+        if has_rows:
+            try:
+                raw.execute("")
+            except Exception as exc:
+                fail(exc)
+        if not isinstance(operation, str):
+            raise ProgrammingError(f"a statement must be a str, not {type(operation).__name__}")
+        return raw, parse(operation)
 
     def _run(self, statement: Statement, operation: str, run: Any) -> bool:
         """Run a statement up to its first row; return whether it may have rows."""
@@ -223,7 +245,10 @@ class Cursor:
 
     def fetchmany(self, size: int | None = None) -> list[Row]:
         """Return the next `size` rows, `arraysize` if it is not given; fewer at the end."""
-        return list(islice(self, self.arraysize if size is None else size))
+        count = self.arraysize if size is None else size
+        if count < 0:
+            raise ProgrammingError(f"the number of rows to fetch must not be negative: {count}")
+        return list(islice(self, count))
 
     def fetchall(self) -> list[Row]:
         """Return all rows that are left."""

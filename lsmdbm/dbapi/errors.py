@@ -114,7 +114,7 @@ _KINDS: list[tuple[type[Error], tuple[type[BaseException], ...]]] = [
     (InterfaceError, (apsw.MisuseError,)),
     (DatabaseError, (apsw.Error,)),
     (ProgrammingError, (TypeError,)),  # a parameter of a type that SQLite does not know
-    (DataError, (OverflowError, ValueError)),
+    (DataError, (OverflowError, ValueError, BufferError)),
 ]
 
 

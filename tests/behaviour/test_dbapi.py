@@ -272,6 +272,12 @@ def test_a_with_block_commits_or_rolls_back_and_leaves_the_connection_open(fruit
     assert 4 == len(all_of(fruit))
 
 
+def test_a_with_block_that_closes_and_fails_shows_its_own_error(fruit):
+    with pytest.raises(ZeroDivisionError), fruit:
+        fruit.close()
+        raise ZeroDivisionError
+
+
 # -- cursors ----------------------------------------------------------------------------------------
 
 
@@ -446,6 +452,11 @@ def test_parameters_are_given_by_position_or_by_name(cursor):
         ("SELECT ?", (object(),), "ProgrammingError"),
         ("SELECT ?", (1 << 64,), "DataError"),
         ("SELECT ?", ("\ud800",), "DataError"),
+        ("SELECT ?", (memoryview(b"abcd")[::2],), "DataError"),
+        ("SELECT :one", {"two": 2}, "ProgrammingError"),
+        (5, (), "ProgrammingError"),
+        (b"SELECT 1", (), "ProgrammingError"),
+        ([], (), "ProgrammingError"),
         ("SELECT zeroblob(2147483647) || 'x'", (), "DataError"),
         ("INSERT INTO kv VALUES (NULL, 'x')", (), "IntegrityError"),
         ("INSERT INTO kv VALUES ('x', NULL)", (), "IntegrityError"),
@@ -512,6 +523,31 @@ def test_executemany_is_for_statements_that_change_rows(cursor):
 
     cursor.executemany("WITH t(x) AS (SELECT ?) INSERT INTO kv SELECT x, x FROM t", [("a",), ("b",)])
     assert 2 == cursor.rowcount
+
+
+def test_a_new_statement_ends_the_one_before_first(connect, path):
+    """DROP TABLE by the cursor that had just read a row of it was "locked"."""
+    connection = connect(path, autocommit=True)
+    cursor = connection.cursor()
+    cursor.execute("CREATE TABLE t (x)")
+    cursor.executemany("INSERT INTO t VALUES (?)", [(1,), (2,)])
+    assert (1,) == cursor.execute("SELECT x FROM t").fetchone()
+    cursor.execute("DROP TABLE t")
+    assert [] == cursor.execute("SELECT name FROM lsmdbm_tables").fetchall()
+
+
+def test_a_new_statement_sees_the_tables_of_its_moment_where_rows_were_left(connect, path):
+    """In autocommit, rows that were not fetched kept the tables of their moment for the next statement."""
+    cursor = connect(path, autocommit=True).cursor()
+    cursor.executemany(INSERT, FRUIT)
+    cursor.execute("SELECT * FROM kv").fetchone()
+    connect(path, autocommit=True).cursor().execute("CREATE TABLE t (x)")
+    assert [] == cursor.execute("SELECT * FROM t").fetchall()
+
+
+def test_a_number_of_rows_below_zero_is_an_error(fruit):
+    with pytest.raises(dbapi.ProgrammingError, match="-1"):
+        fruit.cursor().execute("SELECT * FROM kv").fetchmany(-1)
 
 
 def test_closed_cursors_answer_with_an_error(fruit):

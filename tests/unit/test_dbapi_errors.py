@@ -25,7 +25,7 @@ BECOMES = {
         lsmdbm.FlagError,
         TypeError,
     ],
-    "DataError": [apsw.MismatchError, apsw.TooBigError, OverflowError, ValueError],
+    "DataError": [apsw.MismatchError, apsw.TooBigError, OverflowError, ValueError, BufferError],
     "OperationalError": [
         apsw.BusyError,
         apsw.LockedError,
