@@ -36,6 +36,7 @@ class Access:
         terms: of each of these the column of the key, by its place in it, and the operator.
         constant: how many columns of the key are taken to have one value each, for the order.
         is_unique: whether there is one row at most.
+        is_look: whether it is `rowid = ?` and nothing else.
     """
 
     taken: tuple[int, ...]
@@ -45,6 +46,7 @@ class Access:
     is_ordered: bool
     is_keys_only: bool
     is_unique: bool
+    is_look: bool
     rows: int
     cost: float
     text: str
@@ -120,6 +122,7 @@ def choose(
         is_ordered=is_ordered,
         is_keys_only=is_keys_only,
         is_unique=is_unique and all(operator == EQ for _, operator in terms),
+        is_look=key.is_rowid and [operator for _, operator in terms] == [EQ],
         rows=rows,
         cost=LOOK_COST + rows * ROW_COST,
         text=", ".join(words),

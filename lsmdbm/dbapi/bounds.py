@@ -76,11 +76,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a cursor is told of its plan."""
+    """What a cursor is told of its plan.
+
+    Attributes:
+        is_look: whether it is `key = ?` and nothing else.
+    """
 
     signs: tuple[str, ...]
     is_reverse: bool
     is_keys_only: bool
+    is_look: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +161,7 @@ def read(text: str) -> Reading:
     """Return what the text of a plan says."""
     first, *words = text.split(", ")
     signs = () if first == "all keys" else tuple(first.split(" and "))
-    return Reading(signs, DESCENDING in words, KEYS_ONLY in words)
+    return Reading(signs, DESCENDING in words, KEYS_ONLY in words, signs == (SIGNS[EQ],))
 
 
 def locate(signs: Sequence[str], values: Sequence[object]) -> Span | list[bytes]:

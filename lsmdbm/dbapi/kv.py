@@ -36,6 +36,7 @@ KEY, VALUE = "key", "value"
 SCHEMA = "CREATE TABLE x(key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL) WITHOUT ROWID"
 LOOK = (SIGNS[EQ],)
 RESERVED_STOP = RESERVED[:-1] + b"\1"  # the first key above them
+_NO_CHUNKS: Iterator[Chunk] = iter(())
 
 
 class KvModule:
@@ -200,7 +201,7 @@ class KvCursor:
     def __init__(self, session: Session, codec: Codec | None = None) -> None:
         self._session = session
         self._codec = codec
-        self._chunks: Iterator[Chunk] = iter(())
+        self._chunks: Iterator[Chunk] = _NO_CHUNKS
         self._keys: list[bytes] = []
         self._values: list[Any] = []
         self._at = self._size = 0
@@ -212,12 +213,16 @@ class KvCursor:
         """Begin to read; SQLite may do that many times on one cursor."""
         self._let_go()
         plan = read(text)
+        if plan.is_look and type(values[0]) is bytes:  # of a join there are many: no detour
+            self._look_up([] if values[0].startswith(RESERVED) else [values[0]])
+            return
         self._step = -1 if plan.is_reverse else 1
         found = locate(plan.signs, values)
         if isinstance(found, Span):
             self._walk(outside(found, RESERVED, RESERVED_STOP), plan.is_keys_only)
         else:
             self._look_up([key for key in found if not key.startswith(RESERVED)])
+            return
         self._move_on()
 
     def _walk(self, spans: Sequence[Span], is_keys_only: bool) -> None:
@@ -234,15 +239,17 @@ class KvCursor:
         return chunks
 
     def _look_up(self, keys: list[bytes]) -> None:
-        """Read so many keys at once: one moment, each block once."""
+        """Read so many keys at once, one moment, each block once; and move to the first that is there."""
         source = self._session.source
         if len(keys) == 1:
             value = source._get(keys[0])
-            found = {} if value is None else {keys[0]: value}
-        else:
-            found = source._get_many(keys) if keys else {}
+            if value is not None:
+                self._keys, self._values, self._size, self._is_over = keys, [value], 1, False
+            return
+        found = source._get_many(keys) if keys else {}
         held = [key for key in keys if key in found]
         self._chunks = iter([(held, [found[key] for key in held])] if held else [])
+        self._move_on()
 
     def _left(self) -> int:
         """Return how many keys of the current chunk have not come out: see `Walk.watch`."""
@@ -260,7 +267,7 @@ class KvCursor:
         self._is_over = True
 
     def _let_go(self) -> None:
-        self._chunks = iter(())  # a walk that ends here asks what is left of the chunk
+        self._chunks = _NO_CHUNKS  # a walk that ends here asks what is left of the chunk
         self._keys, self._values = [], []
         self._at = self._size = 0
         self._is_over = True

@@ -18,21 +18,25 @@ from lsmdbm._base.errors import CorruptionError
 from lsmdbm.dbapi.catalogue import Table
 from lsmdbm.dbapi.values import (
     IN_KEY,
+    ROW_HEAD_BYTES,
+    RowLayout,
     Value,
     decode_key,
-    decode_row,
     decode_rowid,
     encode_key,
     encode_row,
     encode_rowid,
     is_told_by_key,
+    layout_of,
 )
+
+MAX_LAYOUTS = 256  # remembered: where each column holds one type, there is one
 
 
 class Layout:
     """How the rows of a table are stored."""
 
-    __slots__ = ("_count", "_key", "_rowid_place", "_start", "prefix")
+    __slots__ = ("_count", "_head", "_key", "_layouts", "_rowid_place", "_start", "prefix")
 
     def __init__(self, table: Table) -> None:
         self._count = len(table.schema.columns)
@@ -40,6 +44,8 @@ class Layout:
         self._rowid_place = table.schema.rowid_place
         self.prefix = table.prefix
         self._start = len(table.prefix)
+        self._head = ROW_HEAD_BYTES + self._count
+        self._layouts: dict[bytes, RowLayout] = {}  # of rows that were read, by what these begin with
 
     # -- keys ---------------------------------------------------------------------------------------
 
@@ -84,9 +90,8 @@ class Layout:
         Raises:
             CorruptionError: it is none of this table.
         """
-        row: list[Any] = decode_row(value)
-        if len(row) != self._count:
-            raise CorruptionError("SQL row", -1, f"it has {len(row)} columns, and its table {self._count}")
+        layout = self._layouts.get(value[: self._head])
+        row = (self._layout(value) if layout is None else layout).decode(value)
         if not self._key:
             rowid = decode_rowid(key[self._start :])
             if self._rowid_place is not None:
@@ -100,6 +105,16 @@ class Layout:
                     row[place] = told
         row.append(key)
         return row
+
+    def _layout(self, value: bytes) -> RowLayout:
+        layout = layout_of(value)
+        count = len(layout.head) - ROW_HEAD_BYTES
+        if count != self._count:
+            raise CorruptionError("SQL row", -1, f"it has {count} columns, and its table {self._count}")
+        if len(self._layouts) >= MAX_LAYOUTS:
+            self._layouts.clear()
+        self._layouts[layout.head] = layout
+        return layout
 
     def told(self, key: bytes) -> list[Any]:
         """Return what the key alone tells of a row, in the same form."""

@@ -344,15 +344,19 @@ class RowsCursor(KvCursor):
         self._let_go()
         self._row = None
         access = self._table.access(text)
+        if access.is_look and type(values[0]) is int:  # of a join there are many: no detour
+            self._is_keys_only = access.is_keys_only
+            self._look_up([self._layout.rowid_key(values[0])])
+            return
         self._step = -1 if access.is_reverse else 1
         self._is_keys_only = access.is_keys_only
         spans, are_keys, is_as_taken = self._table.spans(access, values)
         if are_keys:
             self._look_up([span.start for span in spans])
-        else:
-            self._walk([bounds.Span(span.start, span.stop) for span in spans], self._is_keys_only)
-            if not is_as_taken:
-                self._chunks = self._sorted(access)
+            return
+        self._walk([bounds.Span(span.start, span.stop) for span in spans], self._is_keys_only)
+        if not is_as_taken:
+            self._chunks = self._sorted(access)
         self._move_on()
 
     def _sorted(self, access: Access) -> Iterator[Chunk]:

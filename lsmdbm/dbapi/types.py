@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 Date = datetime.date
@@ -74,12 +75,14 @@ def type_of(declared: str | None, value: object = None) -> TypeObject | None:
     >>> type_of("VARCHAR(20)"), type_of(None, 2.5), type_of(None)
     (lsmdbm.dbapi.STRING, lsmdbm.dbapi.NUMBER, None)
     """
-    if declared:
-        upper = declared.upper()
-        for kind in _BY_WORDS:
-            if any(word in upper for word in kind.words):
-                return kind
-    return _BY_CLASS.get(type(value))
+    kind = _declared(declared) if declared else None
+    return _BY_CLASS.get(type(value)) if kind is None else kind
+
+
+@lru_cache(maxsize=512)
+def _declared(declared: str) -> TypeObject | None:
+    upper = declared.upper()
+    return next((kind for kind in _BY_WORDS if any(word in upper for word in kind.words)), None)
 
 
 def adapted(value: object, wrap: Callable[[object], Any] | None = None) -> Any:

@@ -53,15 +53,15 @@ NULL, I8, I16, I32, I64, F64, TEXT8, TEXT32, BLOB8, BLOB32, KEY = range(11)
 _CODES = ("", "b", "h", "i", "q", "d", "B", "I", "B", "I", "")  # of struct, by code
 _TEXTS, _HEAPED = frozenset((TEXT8, TEXT32)), frozenset((TEXT8, TEXT32, BLOB8, BLOB32))
 _DOUBLE = Struct("<d")
-_COUNT_BYTES = 2
 _SIGN, _MASK = 1 << 63, (1 << 64) - 1
 _EXACT = 1 << 53  # doubles below have no integer between them
 _LAYOUTS = 4096  # remembered: a table whose columns hold one type each has one
 
 MAX_SHORT = 0xFF  # bytes of a text or blob whose length is one byte
 ROWID_BYTES = 8
+ROW_HEAD_BYTES = 2  # of a row, before its codes: their count
 MIN_INTEGER, MAX_INTEGER = -(1 << 63), (1 << 63) - 1
-MAX_COLUMNS = (1 << 8 * _COUNT_BYTES) - 1
+MAX_COLUMNS = (1 << 8 * ROW_HEAD_BYTES) - 1
 
 
 # -- keys ---------------------------------------------------------------------------------------------
@@ -222,12 +222,12 @@ def _integer_code(value: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class RowLayout:
     """How rows with certain codes are laid out.
 
     Attributes:
         head: what such a row begins with: the count, and the codes.
-        fixed: its numbers and lengths.
+        fixed: its numbers and lengths, which come next.
         blanks: the columns that have none, ascending, and what stands for them.
         heaped: the columns on the heap, and whether they are TEXT.
     """
@@ -237,13 +237,51 @@ class _Layout:
     blanks: list[tuple[int, Value | Elsewhere]]
     heaped: list[tuple[int, bool]]
 
+    def decode(self, data: bytes) -> list[Any]:
+        """Return the values of a row that begins with `head`.
+
+        Raises:
+            CorruptionError: it is no row.
+        """
+        start = len(self.head)
+        try:
+            values: list[Any] = list(self.fixed.unpack_from(data, start))
+        except error:
+            raise _corrupt("row", "it ends inside its numbers") from None
+        for place, blank in self.blanks:
+            values.insert(place, blank)
+        position = start + self.fixed.size
+        for place, is_text in self.heaped:
+            end = position + values[place]
+            part = data[position:end]
+            try:
+                values[place] = str(part, "utf-8") if is_text else part
+            except UnicodeDecodeError as exc:
+                raise _corrupt("text", str(exc)) from None
+            position = end
+        if position != len(data):
+            raise _corrupt("row", f"it has {len(data)} bytes, and its codes ask for {position}")
+        return values
+
+
+def layout_of(data: bytes) -> RowLayout:
+    """Return how a row is laid out, by its codes.
+
+    Raises:
+        CorruptionError: it is no row.
+    """
+    start = ROW_HEAD_BYTES + int.from_bytes(data[:ROW_HEAD_BYTES], "little")
+    if len(data) < start:
+        raise _corrupt("row", "it ends inside its codes")
+    return _layout(data[ROW_HEAD_BYTES:start])
+
 
 @lru_cache(_LAYOUTS)
-def _layout(codes: bytes) -> _Layout:
+def _layout(codes: bytes) -> RowLayout:
     if codes and max(codes) > KEY:
         raise _corrupt("row", f"no value has code {max(codes)}")
-    return _Layout(
-        head=len(codes).to_bytes(_COUNT_BYTES, "little") + codes,
+    return RowLayout(
+        head=len(codes).to_bytes(ROW_HEAD_BYTES, "little") + codes,
         fixed=Struct("<" + "".join(_CODES[code] for code in codes)),
         blanks=[
             (place, IN_KEY if code == KEY else None) for place, code in enumerate(codes) if not _CODES[code]
@@ -258,25 +296,7 @@ def decode_row(data: bytes) -> list[Value | Elsewhere]:
     Raises:
         CorruptionError: it is no row.
     """
-    start = _COUNT_BYTES + int.from_bytes(data[:_COUNT_BYTES], "little")
-    if len(data) < start:
-        raise _corrupt("row", "it ends inside its codes")
-    layout = _layout(data[_COUNT_BYTES:start])
-    try:
-        values: list[Any] = list(layout.fixed.unpack_from(data, start))
-    except error:
-        raise _corrupt("row", "it ends inside its numbers") from None
-    for place, blank in layout.blanks:
-        values.insert(place, blank)
-    position = start + layout.fixed.size
-    for place, is_text in layout.heaped:
-        end = position + values[place]
-        part = data[position:end]
-        values[place] = _text(part) if is_text else part
-        position = end
-    if position != len(data):
-        raise _corrupt("row", f"it has {len(data)} bytes, and its codes ask for {position}")
-    return values
+    return layout_of(data).decode(data)
 
 
 def _text(data: bytes) -> str:
