@@ -186,7 +186,9 @@ class Connection:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.commit()
-        elif self._sqlite is not None:  # one that was closed inside has nothing to roll back, and hides nothing
+        elif (
+            self._sqlite is not None
+        ):  # one that was closed inside has nothing to roll back, and hides nothing
             self.rollback()
 
     # -- cursors ------------------------------------------------------------------------------------

@@ -98,6 +98,7 @@ class Cursor:
         self._first: list[Row] = []  # a row that was read for its types
         self._rowcount = -1
         self._row: int | None = None
+        self._are_left = False  # rows that SQLite may still give
         self._before: int | None = None  # changes before a statement that changes rows, while it runs
 
     # -- executing ----------------------------------------------------------------------------------
@@ -152,13 +153,13 @@ class Cursor:
     def _begin(self, operation: str) -> tuple[apsw.Cursor, Statement]:
         """Forget the statement before, and return what a new one is (rule 1).
 
-        One whose rows are left is ended here, not by the next `execute` of SQLite: until then it would hold its
+        One with rows left is ended here, not by the next `execute` of SQLite: until then it would hold its
         moment, and lock its table against DROP.
         """
         raw = self._open()
-        has_rows = self._description is not None or self._before is not None
+        are_left = self._are_left
         self._reset()
-        if has_rows:
+        if are_left:
             try:
                 raw.execute("")
             except Exception as exc:
@@ -199,6 +200,7 @@ class Cursor:
         return bool(self._columns.declared)
 
     def _describe(self, raw: apsw.Cursor) -> None:
+        self._are_left = True
         declared = self._columns.declared
         if any(kind is None for _, kind in declared):
             self._first = list(islice(raw, 1))
@@ -210,6 +212,7 @@ class Cursor:
         self._row = 0
 
     def _finish(self) -> None:
+        self._are_left = False
         if self._before is not None:
             self._rowcount = self.connection._changes() - self._before
             self._before = None

@@ -59,11 +59,11 @@ class Layout:
 
     def base(self, row: Sequence[Value]) -> bytes:
         """Return the key of a row with a primary key; where that has a NULL, what the key begins with."""
-        return self.prefix + encode_key(row[place] for place in self._key)
+        return self.prefix + encode_key([row[place] for place in self._key])
 
     def has_null(self, row: Sequence[Value]) -> bool:
         """Return whether a primary key has a NULL (rule 1)."""
-        return any(row[place] is None for place in self._key)
+        return None in [row[place] for place in self._key]
 
     def after(self, base: bytes, last: bytes | None) -> bytes:
         """Return a key with a NULL that comes behind the last one with the same values (rule 1)."""

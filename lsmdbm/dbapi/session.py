@@ -47,10 +47,10 @@ class Session:
     __slots__ = (
         "_cursors",
         "_is_in_transaction",
-        "_is_written",
         "_keeps_failed",
         "_marks",
         "_source",
+        "_written",
         "database",
         "ignored",
         "is_read_only",
@@ -62,7 +62,7 @@ class Session:
         self.is_read_only = is_read_only
         self._is_in_transaction = is_in_transaction
         self._source: Transaction | Snapshot | None = None
-        self._is_written = False
+        self._written: Transaction | None = None  # the same, once there is something to commit
         self._keeps_failed = False
         self._marks: list[tuple[int, Savepoint]] = []  # (level, mark), levels ascending
         self._cursors = 0
@@ -89,12 +89,13 @@ class Session:
         Raises:
             ReadOnlyError: the handle is read only.
         """
+        if self._written is not None:
+            return self._written
         source = self.source
         if isinstance(source, Snapshot):
             return self.database.transaction()  # which raises
-        if not self._is_written:
-            self._is_written = True
-            self._marks.append((START, source.savepoint()))
+        self._marks.append((START, source.savepoint()))
+        self._written = source
         return source
 
     @property
@@ -113,7 +114,7 @@ class Session:
 
     def rest(self) -> None:
         """End what only read, outside of BEGIN, and is read no more (rule 3)."""
-        if not self._cursors and not self._is_written and not self._is_in_transaction():
+        if not self._cursors and self._written is None and not self._is_in_transaction():
             self.rollback()
 
     # -- the end ------------------------------------------------------------------------------------
@@ -124,9 +125,9 @@ class Session:
         Raises:
             ConflictError: somebody else has changed what it read or wrote; nothing is written.
         """
-        source, is_written = self._forget()
-        if isinstance(source, Transaction) and is_written:
-            source.commit()
+        source, written = self._forget()
+        if written is not None:
+            written.commit()
         elif source is not None:
             _let_go(source)
 
@@ -138,13 +139,12 @@ class Session:
 
     def settle(self) -> None:
         """Commit what no table was told to commit: SQLite says nothing to one that was dropped."""
-        if self._is_written and not self._is_in_transaction():
+        if self._written is not None and not self._is_in_transaction():
             self.commit()
 
-    def _forget(self) -> tuple[Transaction | Snapshot | None, bool]:
-        found = self._source, self._is_written
-        self._source = None
-        self._is_written = False
+    def _forget(self) -> tuple[Transaction | Snapshot | None, Transaction | None]:
+        found = self._source, self._written
+        self._source = self._written = None
         self._marks.clear()
         return found
 

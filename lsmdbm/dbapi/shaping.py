@@ -28,6 +28,7 @@ _FITTING: dict[str, frozenset[type]] = {  # the types that a column with an affi
     REAL: frozenset((float, bytes, type(None))),
     BLOB: frozenset((int, float, str, bytes, type(None))),
 }
+MAX_FITS = 256  # remembered: where each column is given one type, there is one
 _MOMENTS = ("CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP")
 
 
@@ -58,11 +59,13 @@ class Converter:
 class Shape:
     """How the rows of one table become what is stored."""
 
-    __slots__ = ("_converter", "_defaults", "_fitting", "_required", "_schema")
+    __slots__ = ("_converter", "_count", "_defaults", "_fits", "_fitting", "_required", "_schema")
 
     def __init__(self, schema: Schema, converter: Converter) -> None:
         self._schema = schema
         self._converter = converter
+        self._count = len(schema.columns)
+        self._fits: set[tuple[type, ...]] = set()  # types of rows that were stored as they were
         self._fitting = [_FITTING[column.affinity] for column in schema.columns]
         self._required = [
             place
@@ -73,10 +76,16 @@ class Shape:
 
     def fitted(self, values: Sequence[Value]) -> list[Value]:
         """Return a row with the affinities of its columns applied; columns beyond are left out."""
-        fitting = self._fitting
+        types = tuple(map(type, values))
+        if types in self._fits:
+            return list(values[: self._count])
+        if all(kind in fits for kind, fits in zip(types, self._fitting, strict=False)):
+            if len(self._fits) < MAX_FITS:
+                self._fits.add(types)
+            return list(values[: self._count])
         return [
             value if type(value) in fits else self._converter.convert(column.affinity, value)
-            for value, fits, column in zip(values, fitting, self._schema.columns, strict=False)
+            for value, fits, column in zip(values, self._fitting, self._schema.columns, strict=False)
         ]
 
     def default(self, place: int) -> Value:

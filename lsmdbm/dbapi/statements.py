@@ -1,8 +1,7 @@
 """Statements: that a text is exactly one, and what kind it is, without understanding it.
 
 Rules
-  1. Only tokens are told apart: strings, quoted names, comments, words, other signs.  What they mean is
-     SQLite's business.
+  1. Only tokens are told apart: what they mean is SQLite's business.
   2. A text of comments and blanks is a statement that does nothing.
 
 Thread safety: pure functions.
@@ -10,20 +9,12 @@ Thread safety: pure functions.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
 from lsmdbm.dbapi.errors import NotSupportedError, ProgrammingError
-
-TOKEN = re.compile(
-    r"""(?P<blank>\s+|--[^\n]*|/\*.*?(?:\*/|\Z))
-    |(?P<word>[^\W\d][\w$]*)
-    |(?P<other>'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|[\w$.]+|.)""",
-    re.DOTALL | re.VERBOSE,
-)
+from lsmdbm.dbapi.tokens import SIGN, WORD, Token, tokens
 
 
 class Kind(Enum):
@@ -61,13 +52,6 @@ class Statement:
     verb: str
 
 
-def tokens(sql: str) -> Iterator[str]:
-    """Yield the tokens of a text, comments and blanks left out; words in upper case, all else as it is."""
-    for match in TOKEN.finditer(sql):
-        if match.lastgroup != "blank":
-            yield match[0].upper() if match.lastgroup == "word" else match[0]
-
-
 @lru_cache(maxsize=512)
 def parse(sql: str) -> Statement:
     """Return what kind of statement a text is.
@@ -79,18 +63,25 @@ def parse(sql: str) -> Statement:
         ProgrammingError: it is more than one.
         NotSupportedError: it is one that cannot work here.
     """
-    every = tokens(sql)
+    every = (_said(token) for token in tokens(sql))
     verb = next(every, "")
     if verb in _REFUSED:
         raise NotSupportedError(f"{verb} is not supported: {_REFUSED[verb]}")
     depth, is_over, is_trigger = 0, verb == ";", False
     is_common = verb == "WITH"
-    for token in every:
-        if is_over and token != ";" and not is_trigger:
+    for said in every:
+        if is_over and said != ";" and not is_trigger:
             raise ProgrammingError("You can only execute one statement at a time")
-        is_over = is_over or token == ";"
-        depth += (token == "(") - (token == ")")
-        is_trigger = is_trigger or (verb == "CREATE" and token == "TRIGGER")  # has statements inside
-        if is_common and not depth and token in _KINDS:
-            verb, is_common = token, False
+        is_over = is_over or said == ";"
+        depth += (said == "(") - (said == ")")
+        is_trigger = is_trigger or (verb == "CREATE" and said == "TRIGGER")  # has statements inside
+        if is_common and not depth and said in _KINDS:
+            verb, is_common = said, False
     return Statement(_KINDS.get(verb, Kind.OTHER), verb)
+
+
+def _said(token: Token) -> str:
+    """Return a word in upper case, a sign as it is, and "" for what is neither: names in quotes, literals."""
+    if token.kind == WORD:
+        return token.text.upper()
+    return token.text if token.kind == SIGN else ""

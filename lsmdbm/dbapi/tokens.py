@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 WORD, NAME, LITERAL, SIGN = "word", "name", "literal", "sign"
 
@@ -53,7 +54,8 @@ class Token:
         return self.kind == SIGN and self.text == text
 
 
-def tokens(sql: str) -> list[Token]:
+@lru_cache(maxsize=1)  # for who asks once more of the same statement
+def tokens(sql: str) -> tuple[Token, ...]:
     """Return the tokens of some SQL.  O(n).
 
     >>> [token.text for token in tokens('SELECT "a b" FROM t -- all')]
@@ -65,7 +67,7 @@ def tokens(sql: str) -> list[Token]:
         if kind != "blank":
             text = _unquoted(match[0]) if kind == NAME else match[0]
             found.append(Token(kind, text, match.start(), match.end()))
-    return found
+    return tuple(found)
 
 
 def _unquoted(text: str) -> str:

@@ -192,7 +192,9 @@ def encode_row(values: Iterable[Value | Elsewhere]) -> bytes:
     fixed: list[int | float] = []
     heap: list[bytes] = []
     for value in values:  # type() is, for it costs half of isinstance()
-        if type(value) is int:
+        if value is IN_KEY:
+            codes.append(KEY)
+        elif type(value) is int:
             codes.append(I8 if -128 <= value < 128 else _integer_code(value))
             fixed.append(value)
         elif type(value) is str:
@@ -200,17 +202,15 @@ def encode_row(values: Iterable[Value | Elsewhere]) -> bytes:
             codes.append(TEXT8 if len(data) <= MAX_SHORT else TEXT32)
             fixed.append(len(data))
             heap.append(data)
-        elif value is None:
-            codes.append(NULL)
         elif type(value) is float:
             codes.append(F64)
             fixed.append(value + 0.0)  # no -0.0, as in SQLite
+        elif value is None:
+            codes.append(NULL)
         elif type(value) is bytes:
             codes.append(BLOB8 if len(value) <= MAX_SHORT else BLOB32)
             fixed.append(len(value))
             heap.append(value)
-        else:
-            codes.append(KEY)
     written = bytes(codes)
     layout = _layout(written)
     return b"".join((layout.head, layout.fixed.pack(*fixed), *heap))

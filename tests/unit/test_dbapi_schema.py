@@ -5,7 +5,7 @@ import pytest
 from support import sql
 
 dbapi = sql.module()
-from lsmdbm.dbapi import schema, tokens  # noqa: E402 - apsw first
+from lsmdbm.dbapi import schema  # noqa: E402 - apsw first
 from lsmdbm.dbapi.schema import Column, affinity_of, parse  # noqa: E402
 from lsmdbm.dbapi.tokens import quoted  # noqa: E402
 
@@ -144,44 +144,3 @@ def test_affinities_are_those_of_sqlite(declared):
         plain.execute(f"CREATE TABLE t (a {affinity_of(declared)})")
         found = plain.execute("INSERT INTO t VALUES (?) RETURNING a", (value,)).fetchall()[0][0]
         assert (type(expected), expected) == (type(found), found)
-
-
-def test_tokens_are_told_apart():
-    text = (
-        "SELECT \"a \"\"b\", [c d], `e``f`, 'it''s', x'00', 1.5e-3, ?1, :n, $n, @n -- all\n/* of */ FROM t;"
-    )
-
-    assert [
-        ("word", "SELECT"),
-        ("name", 'a "b'),
-        ("sign", ","),
-        ("name", "c d"),
-        ("sign", ","),
-        ("name", "e`f"),
-        ("sign", ","),
-        ("literal", "'it''s'"),
-        ("sign", ","),
-        ("literal", "x'00'"),
-        ("sign", ","),
-        ("literal", "1.5e-3"),
-        ("sign", ","),
-        ("sign", "?1"),
-        ("sign", ","),
-        ("sign", ":n"),
-        ("sign", ","),
-        ("sign", "$n"),
-        ("sign", ","),
-        ("sign", "@n"),
-        ("word", "FROM"),
-        ("word", "t"),
-        ("sign", ";"),
-    ] == [(token.kind, token.text) for token in tokens.tokens(text)]
-
-
-def test_what_has_no_end_is_still_cut_into_tokens():
-    for text in ("'a", '"a', "[a", "`a", "/* a", "-- a", "x'a"):
-        assert isinstance(tokens.tokens(text), list)
-
-
-def test_names_are_folded_as_sqlite_folds_them():
-    assert "t\u00c9" == tokens.folded("T\u00c9")
