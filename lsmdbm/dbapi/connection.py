@@ -230,7 +230,7 @@ class Connection:
             fail(exc)
 
     def _changes(self) -> int:
-        return self._check_open().total_changes() - self._session.ignored
+        return self._check_open().total_changes() - self._session.uncounted
 
     def _last_rowid(self) -> int | None:
         return self._check_open().last_insert_rowid() or None

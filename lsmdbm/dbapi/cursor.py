@@ -143,12 +143,20 @@ class Cursor:
         self._columns.declared = ()
 
         def run(sql: str) -> None:
-            for _ in raw.executemany(sql, seq_of_parameters):
+            for _ in raw.executemany(sql, self._announced(seq_of_parameters)):
                 pass  # rows of RETURNING
 
         self._run(statement, operation, run)
         self._finish()
         return self
+
+    def _announced(self, seq_of_parameters: Iterable[Parameters]) -> Iterator[Parameters]:
+        """Yield the parameters, and say before each what the INSERT names: they may come by way of another."""
+        tables = self.connection._tables
+        named = tables.named
+        for parameters in seq_of_parameters:
+            tables.named = named
+            yield parameters
 
     def _begin(self, operation: str) -> tuple[apsw.Cursor, Statement]:
         """Forget the statement before, and return what a new one is (rule 1).
@@ -216,6 +224,7 @@ class Cursor:
         if self._before is not None:
             self._rowcount = self.connection._changes() - self._before
             self._before = None
+            self.connection._session.uncounted += self._rowcount  # not once more for one around it
 
     # -- fetching -----------------------------------------------------------------------------------
 

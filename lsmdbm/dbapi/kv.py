@@ -124,7 +124,7 @@ class KvTable(Enlisted):
         if conflict == apsw.SQLITE_REPLACE or key not in transaction:
             return True
         if conflict == apsw.SQLITE_IGNORE:
-            self.session.ignored += 1
+            self.session.uncounted += 1
             return False
         if conflict == apsw.SQLITE_FAIL:
             self.session.keep_failed()

@@ -196,7 +196,7 @@ class RowsTable(Enlisted):
         old_key = self.layout.rowid_key(old) if self._key.is_rowid else old
         held = transaction.get(old_key)
         if held is None:
-            self.session.ignored += 1
+            self.session.uncounted += 1
             return
         before = self.layout.decoded(old_key, held)
         row = self._fitted(
@@ -263,7 +263,7 @@ class RowsTable(Enlisted):
 
     def _refuse(self, conflict: int, text: str) -> bool:
         if conflict == apsw.SQLITE_IGNORE:
-            self.session.ignored += 1
+            self.session.uncounted += 1
             return False
         if conflict == apsw.SQLITE_FAIL:
             self.session.keep_failed()

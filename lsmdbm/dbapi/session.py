@@ -40,7 +40,8 @@ class Session:
         is_in_transaction: whether SQLite is between BEGIN and COMMIT.
 
     Attributes:
-        ignored: how many rows OR IGNORE has ignored, all of which SQLite counts as changes.
+        uncounted: of the changes that SQLite counts, those that OR IGNORE has ignored, and those that are in
+            the `rowcount` of a cursor already.
         undone: how often writes were forgotten: what is remembered of them holds no longer.
     """
 
@@ -52,9 +53,9 @@ class Session:
         "_source",
         "_written",
         "database",
-        "ignored",
         "is_read_only",
         "undone",
+        "uncounted",
     )
 
     def __init__(self, database: Database, is_read_only: bool, is_in_transaction: Callable[[], bool]) -> None:
@@ -66,7 +67,7 @@ class Session:
         self._keeps_failed = False
         self._marks: list[tuple[int, Savepoint]] = []  # (level, mark), levels ascending
         self._cursors = 0
-        self.ignored = 0
+        self.uncounted = 0
         self.undone = 0
 
     # -- reading and writing ------------------------------------------------------------------------

@@ -767,3 +767,18 @@ def test_what_is_not_asked_for_is_not_read(on_disk, statement, share):
     run(connection, statement)
 
     assert 0 < sum(read) < share * everything
+
+
+def test_parameters_that_come_by_way_of_another_insert_change_neither_defaults_nor_rowcount(connection):
+    """Rows behind the first had NULL for their defaults, for the other INSERT names all of its columns."""
+    run(connection, "CREATE TABLE t (a, b DEFAULT 5)")
+    run(connection, "CREATE TABLE log (a)")
+
+    def numbers():
+        for number in range(3):
+            run(connection, "INSERT INTO log VALUES (?)", (number,))
+            yield (number,)
+
+    cursor = connection.cursor().executemany("INSERT INTO t (a) VALUES (?)", numbers())
+    assert [(0, 5), (1, 5), (2, 5)] == run(connection, "SELECT * FROM t")
+    assert (3, [(3,)]) == (cursor.rowcount, run(connection, "SELECT count(*) FROM log"))

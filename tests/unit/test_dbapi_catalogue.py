@@ -186,6 +186,17 @@ def test_a_row_of_another_table_is_corruption():
         layout.decoded(layout.rowid_key(1), bytes.fromhex("0300000000"))
 
 
+def test_columns_of_many_types_are_read_and_only_so_many_layouts_kept(monkeypatch):
+    monkeypatch.setattr("lsmdbm.dbapi.layout.MAX_LAYOUTS", 3)
+    layout = Layout(catalogue.Table(1, T))
+    values = [None, 1, 1000, 1 << 40, 1.5, "a", b"a"]
+    rows = [[one, other] for one in values for other in values]
+
+    found = [layout.decoded(layout.rowid_key(1), layout.encoded(row)) for row in rows]
+    assert [[*row, 1] for row in rows] == found
+    assert 3 >= len(layout._layouts)
+
+
 # -- what changes name --------------------------------------------------------------------------------
 
 
