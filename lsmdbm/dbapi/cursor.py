@@ -151,7 +151,7 @@ class Cursor:
         return self
 
     def _announced(self, seq_of_parameters: Iterable[Parameters]) -> Iterator[Parameters]:
-        """Yield the parameters, and say before each what the INSERT names: they may come by way of another."""
+        """Yield parameters, and say before each what the INSERT names: they may come by way of another."""
         tables = self.connection._tables
         named = tables.named
         for parameters in seq_of_parameters:
