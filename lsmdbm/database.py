@@ -19,6 +19,7 @@ from weakref import WeakValueDictionary
 from lsmdbm._base.chunk import MAX_KEY_BYTES, MAX_VALUE_BYTES, Chunks
 from lsmdbm._base.errors import ClosedError, NotFoundError, ReadOnlyError
 from lsmdbm._base.intervals import interval
+from lsmdbm._base.leftovers import leave
 from lsmdbm._base.storage import OsStorage, Storage, path_text
 from lsmdbm._engine import sharing
 from lsmdbm._engine.sharing import Lease
@@ -612,11 +613,19 @@ class Database(SortedSource, MutableMapping[bytes, bytes]):
         Raises:
             FailedError: writes that had returned may be lost.
         """
+        self._stop()
+        self._lease.release()
+
+    def _stop(self) -> None:
         self._store = _CLOSED
         self._flows.stop()
         for moment in list(self._moments.values()):
             moment._end()
-        self._lease.release()
+
+    def _close_unless_busy(self) -> bool:
+        """Do what `close` does without waiting for anybody; False if somebody was in the way."""
+        self._stop()
+        return self._lease.release_unless_busy()
 
     def __enter__(self) -> Database:
         return self
@@ -630,10 +639,7 @@ class Database(SortedSource, MutableMapping[bytes, bytes]):
         try:
             warnings.warn(f"unclosed database {self.path!r}", ResourceWarning, source=self, stacklevel=2)
         finally:
-            try:
-                self.close()
-            except Exception:  # a finalizer has nobody to tell; close() tells those who call it
-                pass
+            leave(self._close_unless_busy)  # waits for nobody: it may be in the middle of a write
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a database handle cannot be pickled: pass its path, and open it there")

@@ -29,6 +29,9 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from lsmdbm._base.chunk import MISSING, Missing
 from lsmdbm._base.intervals import holds
+from lsmdbm._base.leftovers import leave
+from lsmdbm._engine.sharing import Lease
+from lsmdbm._engine.store import Store
 from lsmdbm.batch import WriteBatch
 from lsmdbm.coercion import Data, key_bytes, value_bytes
 from lsmdbm.database import Database
@@ -226,14 +229,13 @@ class Shelf(DecodedHandle[V], shelve.Shelf[V]):  # type: ignore[misc]  # their o
         """
         if self.dict is _CLOSED:
             return
-        failed = self._store_cache() if self.writeback and self.cache else None
+        failed = self._store_cache(self._db._writable().batch) if self.writeback and self.cache else None
         self._db.sync()
         if failed is not None:
             raise failed
 
-    def _store_cache(self) -> Exception | None:
+    def _store_cache(self, write: Callable[[list[bytes], list[bytes]], object]) -> Exception | None:
         """Do so, and return the first error of a serializer."""
-        write = self._db._writable().batch
         failed: Exception | None = None
         batch: dict[bytes, bytes] = {}
         held, size = {}, 0
@@ -273,9 +275,30 @@ class Shelf(DecodedHandle[V], shelve.Shelf[V]):  # type: ignore[misc]  # their o
 
     def __del__(self) -> None:
         try:
-            self.close()  # AttributeError: it was never made
+            db = self.dict  # AttributeError: it was never made
+            if db is not _CLOSED:
+                store = db._store
+                db._stop()  # its own finalizer, which may come next, has nothing to do then
+                leave(partial(self._end_unless_busy, store, db._lease))
         except Exception:  # a finalizer has nobody to tell; close() tells those who call it
             pass
+
+    def _end_unless_busy(self, store: Store, lease: Lease) -> bool:
+        """Do what `close` does without waiting for anybody; False if somebody was in the way."""
+
+        def write(keys: list[bytes], values: list[bytes]) -> None:
+            if not store.batch_unless_busy(keys, values):
+                raise BlockingIOError
+
+        try:
+            if self.writeback and self.cache:
+                self._store_cache(write)
+        except BlockingIOError:
+            return False
+        except Exception:  # the database is closed all the same
+            pass
+        self.cache = {}
+        return lease.release_unless_busy()
 
 
 class _CachedRange(DecodedRange[V]):

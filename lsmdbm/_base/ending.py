@@ -45,11 +45,12 @@ class EndingLock:
         lock: may be held at this moment.
     """
 
-    __slots__ = ("_lock", "release")
+    __slots__ = ("_is_owned", "_lock", "release")
 
     def __init__(self, lock: Lock) -> None:
         self._lock = lock
         self.release = lock.release
+        self._is_owned: Callable[[], bool] = owner_test(lock)
 
     def acquire(self, blocking: bool = True) -> bool:
         """Take the lock; see Lock.
@@ -68,6 +69,17 @@ class EndingLock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def owner_test(lock: Lock) -> Callable[[], bool]:
+    """Return what tells whether the calling thread holds a lock."""
+    found: Callable[[], bool] = getattr(lock, "_is_owned")  # noqa: B009 - not in the stubs
+    return found
+
+
+def is_owned(lock: Lock) -> bool:
+    """Return whether the calling thread holds a lock."""
+    return owner_test(lock)()
 
 
 def on_exit(callback: Callable[[], None]) -> None:

@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from lsmdbm._base.ending import EndingLock, Lock
+from lsmdbm._base.ending import EndingLock, Lock, owner_test
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Storage
 from lsmdbm._engine.group import Group
@@ -58,8 +58,8 @@ class Durability:
         self.follow_up = self._follow_up(options.durability)
 
     def _make_lock(self) -> None:
-        self._lock: Lock = threading.RLock()
-        self._owned: Callable[[], bool] = getattr(self._lock, "_is_owned")  # noqa: B009 - not in the stubs
+        self.lock: Lock = threading.RLock()
+        self._owned = owner_test(self.lock)
 
     # -- levels -------------------------------------------------------------------------------------
 
@@ -132,7 +132,7 @@ class Durability:
         """Return the sync lock, for a `with`."""  # rule 1
         if self._owned() or self._writer.owned():
             raise reentered()
-        return self._lock
+        return self.lock
 
     def sync_written(self, seq: int) -> None:
         """Make the writes below a sequence survive power loss, if another thread's sync does not do so."""
@@ -194,7 +194,7 @@ class Durability:
         """Be ready for an interpreter that stops threads in the middle of a sync: this is its exit."""
         if self._syncer is not None:
             self._syncer.stop_and_wait()
-        self._lock = EndingLock(self._lock)
+        self.lock = EndingLock(self.lock)
 
     def die(self) -> None:
         """Be of no use any more: this is the child of a fork."""

@@ -22,6 +22,7 @@ from typing import cast
 
 from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.errors import ClosedError, CorruptionError, NotFoundError, error
+from lsmdbm._base.leftovers import leave, taken
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, Storage
 from lsmdbm._engine.feed import Feed, Step, log_records
@@ -223,9 +224,14 @@ class Reader:
             return moment
 
     def _give_back(self) -> None:
-        """Let go of the tables that a snapshot was the last to need."""
-        with self._lock:
-            self._tables.drop_held()
+        """Let go of the tables that a snapshot was the last to need; later, if a refresh() is under way."""
+        leave(self._drop_unless_busy)
+
+    def _drop_unless_busy(self) -> bool:
+        with taken(self._lock) as is_free:
+            if is_free:
+                self._tables.drop_held()
+            return is_free
 
     def changes(self, position: bytes | int | None) -> Iterator[Step]:
         """Return what was written from a position on, up to this moment, record by record."""
@@ -255,14 +261,24 @@ class Reader:
             return gather(self.pin(), self._log_files, Totals(), None, still_open(self._snapshots))
 
     def close(self) -> None:
-        """Let go of everything."""
-        if not self._is_closed:
-            self._is_closed = True
-            for moment in list(self._snapshots):
-                moment.close(*self._why_closed)
-            self._tables.close()
-            self.view = cast(View, GoneView(*self._why_closed))
-            self._directory.close()
+        """Let go of everything, once a refresh() under way is over.  Interrupted, it can be called again."""
+        with self._lock:
+            self._close()
+
+    def close_unless_busy(self) -> bool:
+        """Do what `close` does without waiting for anybody; False if somebody, this thread too, is inside."""
+        with taken(self._lock) as is_free:
+            if is_free:
+                self._close()
+            return is_free
+
+    def _close(self) -> None:
+        self._is_closed = True
+        self.view = cast(View, GoneView(*self._why_closed))
+        for moment in list(self._snapshots):
+            moment.close(*self._why_closed)
+        self._tables.close()
+        self._directory.close()
 
     def die(self) -> None:
         """Be of no use any more: this is the child of a fork."""

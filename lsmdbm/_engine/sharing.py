@@ -9,6 +9,8 @@ Rules
      is a database that is not born yet.
   4. In the child of a fork every store is dead.
   5. When the program ends, no store waits any more for a thread that cannot go on.
+  6. A finalizer waits neither for the registry nor for a store.  What it leaves is seen to by whoever is
+     done with the registry.
 
 Thread safety: every function may be called from any thread.
 """
@@ -17,10 +19,12 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from typing import NamedTuple
 
 from lsmdbm._base.ending import EndingLock, Lock, on_exit
 from lsmdbm._base.errors import LockedError, NotFoundError, error
+from lsmdbm._base.leftovers import clear_up, drop_all, leave, taken
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File, Storage, directory_mode, on_fork, parent_of
 from lsmdbm._engine.install import Installer, synced
@@ -58,18 +62,30 @@ class Lease:
         if isinstance(self.store, Reader):
             self.store.close()
             return
-        with _registry_lock:
-            shared = _registry.get(self._key)
-            if shared is None or shared.store is not self.store:
-                self.store.close()  # goes on where an earlier call was interrupted
-                return
-            shared.leases.discard(self)
-            if not shared.leases:
-                _close(self._key, shared)
+        try:
+            with _registry_lock:
+                self._give_back(self.store.close)
+        finally:
+            clear_up()  # rule 6
+
+    def release_unless_busy(self) -> bool:
+        """Do what `release` does without waiting; False if somebody, this thread too, was in the way."""
+        if isinstance(self.store, Reader):
+            return self.store.close_unless_busy()
+        with taken(_registry_lock) as is_free:
+            return is_free and self._give_back(self.store.close_unless_busy) is not False
+
+    def _give_back(self, close: Callable[[], bool | None]) -> bool | None:
+        """Close the store if nobody else has it; return what that returns."""
+        shared = _registry.get(self._key)
+        if shared is None or shared.store is not self.store:
+            return close()  # goes on where an earlier call was interrupted
+        shared.leases.discard(self)
+        return None if shared.leases else _close(self._key, shared, close)
 
     def __del__(self) -> None:
         try:
-            self.release()
+            leave(self.release_unless_busy)
         except Exception:  # a finalizer has nobody to tell
             pass
 
@@ -111,6 +127,8 @@ def acquire(storage: Storage, path: str, flag: str, mode: int, given: dict[str, 
         except BaseException:
             directory.close()
             raise
+        finally:
+            clear_up()  # rule 6
         if lease is not None:
             return lease
         directory.close()
@@ -157,7 +175,7 @@ def _join(key: Key, flag: str, given: dict[str, object]) -> Lease | None:
     lease = Lease(key, shared.store)
     shared.leases.add(lease)  # from here on nobody else's going closes the store
     if shared.store.is_closed:
-        _close(key, shared)  # a close() was interrupted
+        _close(key, shared, shared.store.close)  # a close() was interrupted
         return None
     if flag != "r":
         shared.store.strengthen(Options.choose(given))  # rule 1
@@ -166,9 +184,9 @@ def _join(key: Key, flag: str, given: dict[str, object]) -> Lease | None:
     return lease
 
 
-def _close(key: Key, shared: _Shared) -> None:
+def _close(key: Key, shared: _Shared, close: Callable[[], bool | None]) -> bool | None:
     try:
-        shared.store.close()
+        return close()
     finally:
         if shared.store.is_released and _registry.get(key) is shared:
             del _registry[key]
@@ -280,10 +298,12 @@ def _after_fork() -> None:  # rule 4
     _registry.clear()
     for store in list(_alive):
         store.die()
+    drop_all()
 
 
 def _at_exit() -> None:  # rule 5
     global _registry_lock
+    clear_up()
     _registry_lock = EndingLock(_registry_lock)
     for store in list(_alive):
         if isinstance(store, Store):

@@ -20,6 +20,7 @@ from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.ending import EndingLock
 from lsmdbm._base.errors import FailedError, error
 from lsmdbm._base.intervals import Intervals
+from lsmdbm._base.leftovers import leave, taken
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File, Storage
 from lsmdbm._engine.background import Job
@@ -127,12 +128,15 @@ class Store:
             return moment
 
     def _give_back(self) -> None:
-        """Unlink the tables that a snapshot was the last to need."""
-        if self._writer.owned():
-            return  # a handler inside a write; the next install does it
-        with self._writer.lock:
-            if not self._writer.is_closed and self._writer.failed() is None:
+        """Unlink the tables that a snapshot was the last to need; later, if somebody writes just now."""
+        if self._tables.has_retired:  # what is retired after this look is collected after it
+            leave(self._collect_unless_busy)
+
+    def _collect_unless_busy(self) -> bool:
+        with taken(self._writer.lock) as is_free:
+            if is_free and not self._writer.is_closed and self._writer.failed() is None:
                 self._tables.collect()
+            return is_free
 
     def chunks(
         self, start: bytes | None, stop: bytes | None, *, reverse: bool = False, keys_only: bool = False
@@ -286,6 +290,17 @@ class Store:
             seq = self._wal.seq
         self._durability.settle(seq)
 
+    def batch_unless_busy(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> bool:
+        """Set many keys, all or nothing, without waiting; False if somebody, this thread too, is inside.
+
+        Nothing is promised of it before the next sync.
+        """
+        with taken(self._writer.lock) as is_free:
+            if is_free and keys:
+                self._writer.prepare_write()
+                self._writer.batch(keys, values)
+            return is_free
+
     def commit(self, draft: Draft) -> None:
         """Write the changes of a draft, all or nothing, unless what it rests on has changed.
 
@@ -371,25 +386,35 @@ class Store:
         Raises:
             FailedError: writes that had returned may be lost.
         """
+        with self._durability.exclusive(), self._writer.exclusive():
+            self._close()
+
+    def close_unless_busy(self) -> bool:
+        """Do what `close` does without waiting for anybody; False if somebody, this thread too, is inside."""
+        with taken(self._durability.lock, self._writer.lock) as is_free:
+            if is_free:
+                self._close()
+            return is_free
+
+    def _close(self) -> None:
         writer = self._writer
-        with self._durability.exclusive(), writer.exclusive():
-            if writer.is_closed:
-                self._release()
-                return
-            self._tree.background.drop_all()
-            try:
-                writer.prepare_read()
-                if writer.failed() is None and writer.is_log_long():
-                    writer.in_background(self._tree.flush_now)
-                failure = writer.failed()
-                if failure is None:
-                    self._finish()
-                elif not self._wal.is_durable():
-                    raise FailedError(failure.errno, "closed after a failure: writes may be lost")
-            except Exception:  # not an interruption: after that, a second call does it all
-                self._end()
-                raise
+        if writer.is_closed:
+            self._release()
+            return
+        self._tree.background.drop_all()
+        try:
+            writer.prepare_read()
+            if writer.failed() is None and writer.is_log_long():
+                writer.in_background(self._tree.flush_now)
+            failure = writer.failed()
+            if failure is None:
+                self._finish()
+            elif not self._wal.is_durable():
+                raise FailedError(failure.errno, "closed after a failure: writes may be lost")
+        except Exception:  # not an interruption: after that, a second call does it all
             self._end()
+            raise
+        self._end()
 
     def _finish(self) -> None:
         """Leave the files as the next opening would like to find them."""

@@ -21,6 +21,7 @@ import weakref
 from collections.abc import Callable
 
 from lsmdbm._base.errors import error
+from lsmdbm._base.leftovers import clear_up
 from lsmdbm._base.storage import Storage
 
 NAME = "lsmdbm-syncer"
@@ -79,6 +80,7 @@ class Syncer:
             if timeout is None and is_called:
                 timeout = self.interval  # rule 3: the write may not have come to it yet
             del sync_overdue
+            clear_up()  # a finalizer may have been in the way of a sync
 
     def _wait(self, timeout: float | None) -> bool:
         """Sleep until the next call or for so many seconds; return whether there was a call."""

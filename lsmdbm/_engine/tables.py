@@ -112,6 +112,11 @@ class Tables:
         return version
 
     @property
+    def has_retired(self) -> bool:
+        """Whether there are tables that are to be unlinked by `collect`.  Needs no lock."""
+        return bool(self._retired)
+
+    @property
     def retired(self) -> set[int]:
         """The numbers of the tables that are to be unlinked by `collect`, now or later."""
         return set(self._retired)

@@ -23,7 +23,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from lsmdbm._base.ending import Lock
+from lsmdbm._base.ending import Lock, owner_test
 from lsmdbm._base.errors import ClosedError, FailedError, error
 from lsmdbm._base.intervals import Intervals
 from lsmdbm._base.options import Options
@@ -94,7 +94,7 @@ class Writer:
     def make_lock(self) -> None:
         """Forget whoever holds the lock."""
         self.lock: Lock = threading.RLock()
-        self.owned: Callable[[], bool] = getattr(self.lock, "_is_owned")  # noqa: B009 - not in the stubs
+        self.owned = owner_test(self.lock)
 
     def exclusive(self) -> AbstractContextManager[object]:
         """Return the lock, for a `with`; a generator around it could be interrupted between lock and body."""

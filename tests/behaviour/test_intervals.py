@@ -103,7 +103,7 @@ def test_failure_in_the_thread_is_told_to_whoever_writes_next(path, monkeypatch)
     db = open_on(storage, path, "c", 0o666, {"durability": "interval", "sync_interval": 0.01})
     db["a"] = "1"
     assert storage.failed.wait(PATIENCE)
-    with db._store._durability._lock:  # which the thread holds until it has noted what the sync said
+    with db._store._durability.lock:  # which the thread holds until it has noted what the sync said
         pass
 
     with pytest.raises(lsmdbm.FailedError, match="writing has failed before"):

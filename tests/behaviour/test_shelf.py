@@ -422,3 +422,21 @@ def test_many_objects_at_once_are_those_that_single_keys_give(writeback):
             shelf.get_many([b"list"])
     with pytest.raises(ValueError, match="closed"):
         shelf.get_many(["list"])
+
+
+def test_shelf_forgotten_in_the_middle_of_a_write_to_its_database_is_written_back_later(path):
+    """It was refused there, as any call is, and what was changed in place was lost."""
+    with lsmdbm.open_shelf(path) as shelf:
+        shelf["key"] = ["old"]
+    forgotten = [lsmdbm.open_shelf(path, writeback=True)]
+    forgotten[0]["key"].append("new")
+
+    def forget(value):
+        forgotten.clear()
+        return b"value"
+
+    with lsmdbm.open(path, "w") as db:
+        db._store.change(b"other", forget)
+        assert pickle.dumps(["old"]) == db["key"]
+    with lsmdbm.open_shelf(path, "r") as shelf:
+        assert ["old", "new"] == shelf["key"]

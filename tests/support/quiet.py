@@ -36,7 +36,7 @@ def held_locks(db: Database) -> list[str]:
     locks = {
         "store": getattr(getattr(store, "_writer", None), "lock", None),
         "reader": getattr(store, "_lock", None),
-        "sync": getattr(getattr(store, "_durability", None), "_lock", None),
+        "sync": getattr(getattr(store, "_durability", None), "lock", None),
         "registry": sharing._registry_lock,
     }
     held = [name for name, lock in locks.items() if lock is not None and lock._is_owned()]

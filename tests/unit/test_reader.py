@@ -2,6 +2,7 @@
 
 import errno
 import random
+import threading
 from contextlib import contextmanager
 
 import pytest
@@ -38,6 +39,65 @@ def fill(store, count=60, mark=b""):
     for key in range(count):
         store.put(b"%03d" % key, mark + bytes(40))
     return entries(store)
+
+
+# Closing
+
+
+def test_reader_closed_in_the_middle_of_a_refresh_stays_closed(storage, store, monkeypatch):
+    """The refresh set a view again behind the close, over tables and a directory that were closed."""
+    fill(store)
+    reader = reader_of(storage)
+    store.put(b"new", b"value")
+    is_refreshing, go_on = threading.Event(), threading.Event()
+    whole = Reader._show
+
+    def slow(self, view):
+        is_refreshing.set()
+        go_on.wait()
+        whole(self, view)
+
+    monkeypatch.setattr(Reader, "_show", slow)
+    closed, is_coming = [], threading.Event()
+
+    def close_it():
+        is_coming.set()
+        reader.close()
+        closed.append(reader.view)
+
+    threads = [threading.Thread(target=reader.refresh), threading.Thread(target=close_it)]
+    threads[0].start()
+    is_refreshing.wait()
+    threads[1].start()
+    is_coming.wait()
+    early = [*closed] or reader.close_unless_busy()
+    go_on.set()
+    for thread in threads:
+        thread.join()
+
+    assert False is early
+    for call in (lambda: reader.get(b"new"), reader.pin, reader.snapshot, reader.refresh, reader.stats):
+        with pytest.raises(ClosedError):
+            call()
+
+
+def test_reader_whose_closing_was_interrupted_is_closed_by_the_next(storage, store, monkeypatch):
+    fill(store)
+    store.flush()
+    reader = reader_of(storage)
+    whole = reader._tables.close
+
+    def interrupted():
+        monkeypatch.setattr(reader._tables, "close", whole)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reader._tables, "close", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        reader.close()
+    assert reader._tables._held
+    reader.close()
+
+    assert {} == reader._tables._held
 
 
 # What is seen

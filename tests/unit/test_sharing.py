@@ -8,19 +8,25 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 
 import pytest
 
+from lsmdbm._base import leftovers
 from lsmdbm._base.errors import ClosedError, CorruptionError, FailedError, LockedError, NotFoundError, error
+from lsmdbm._base.leftovers import clear_up
 from lsmdbm._base.storage import OsStorage
 from lsmdbm._engine import sharing
+from lsmdbm._engine.durability import Durability
 from lsmdbm._engine.reader import Reader
 from lsmdbm._engine.store import Store
+from lsmdbm._engine.syncer import NAME
 from support import engine
 from support.crash_storage import MODES, UNLINKS, WRITES, CrashStorage, failure
 from support.disk import POWER_LOSSES
 from support.engine import MODE, PATH, calls_since, close, current, entries, names, open_reader, open_store
+from support.quiet import is_unlocked
 
 FLAGS = ("r", "w", "c", "n")
 
@@ -776,6 +782,136 @@ def test_whoever_opens_after_an_interrupted_release_gets_a_store_that_works(stor
     assert {b"key": b"value", b"more": b"value"} == entries(other.store)
     other.release()
     lease.release()
+    assert is_free(storage)
+
+
+# Finalizers
+
+
+LONG = 60.0  # seconds after which a thread is taken to wait for ever
+
+
+def leases_that_are_forgotten(storage):
+    """One lease, in a list of which only the collector gets rid."""
+    found = [sharing.acquire(storage, PATH, "c", MODE, {})]
+    found.append(found)
+    return found
+
+
+@pytest.mark.parametrize("method", ["clear", "close"])
+def test_finalizer_in_a_write_does_not_wait_for_who_waits_for_that_write(storage, monkeypatch, method):
+    """One thread had the store and wanted the registry, the other one had that and wanted the store."""
+    lease, elsewhere = sharing.acquire(storage, PATH, "c", MODE, {}), CrashStorage()
+    forgotten, is_coming = [leases_that_are_forgotten(elsewhere)], threading.Event()
+    whole = getattr(Store, method)
+
+    def announced(store):
+        is_coming.set()
+        whole(store)
+
+    monkeypatch.setattr(Store, method, announced)
+    begin_anew = lambda: sharing.acquire(storage, PATH, "n", MODE, {}).release()  # noqa: E731
+    other = threading.Thread(target=begin_anew if method == "clear" else lease.release, daemon=True)
+
+    def collect(value):
+        other.start()
+        is_coming.wait()  # it has the registry
+        forgotten.clear()
+        gc.collect()
+        return b"value"
+
+    writing = threading.Thread(target=lease.store.change, args=(b"key", collect), daemon=True)
+    writing.start()
+    for thread in (writing, other):
+        thread.join(LONG)
+
+    assert [False, False] == [writing.is_alive(), other.is_alive()]
+    assert is_free(elsewhere)  # the other one has seen to it
+    lease.release()
+
+
+def test_finalizer_in_the_middle_of_an_opening_comes_after_it(storage):
+    elsewhere, seen = CrashStorage(), []
+    forgotten = [leases_that_are_forgotten(elsewhere)]
+
+    def collect(index, operation, path):
+        if operation == "lock":
+            storage.on_call = None
+            forgotten.clear()
+            gc.collect()
+            seen.append(is_free(elsewhere))
+
+    storage.on_call = collect
+    store = open_store(storage)
+    seen.append(is_free(elsewhere))
+
+    assert [False, True] == seen
+    close(storage, store)
+
+
+def test_lease_forgotten_in_the_middle_of_a_write_to_its_own_store_is_given_back_later(storage):
+    """It was refused there, as any call is, and the store stayed open."""
+    forgotten = [leases_that_are_forgotten(storage)]
+    store = forgotten[0][0].store
+
+    def collect(value):
+        forgotten.clear()
+        gc.collect()
+        return b"value"
+
+    store.change(b"key", collect)
+    assert not is_free(storage)
+    sharing.acquire(CrashStorage(), PATH, "c", MODE, {}).release()
+
+    assert is_free(storage)
+    assert OLD == entries(reader := open_reader(storage))
+    close(storage, reader)
+
+
+def test_lease_forgotten_during_a_sync_of_the_syncer_is_given_back_by_its_thread(tmp_path, monkeypatch):
+    storage, is_syncing, go_on = OsStorage(), threading.Event(), threading.Event()
+    path = os.fspath(tmp_path / "db")
+    whole = Durability._sync_overdue
+
+    def held(durability):
+        with durability.lock:
+            is_syncing.set()
+            go_on.wait()
+        return whole(durability)
+
+    monkeypatch.setattr(Durability, "_sync_overdue", held)
+    lease = sharing.acquire(storage, path, "c", MODE, {"durability": "interval", "sync_interval": 0.01})
+    lease.store.put(b"key", b"value")
+    is_syncing.wait()
+    (syncer,) = (thread for thread in threading.enumerate() if thread.name == NAME)
+    del lease
+    gc.collect()
+    assert not is_unlocked(path)
+    go_on.set()
+    syncer.join(LONG)
+
+    assert is_unlocked(path)
+
+
+@needs_fork
+def test_what_a_finalizer_of_the_parent_left_is_none_of_its_child(storage):
+    forgotten = [leases_that_are_forgotten(storage)]
+    store, said = forgotten[0][0].store, []
+
+    def work():
+        before = storage.count
+        sharing.acquire(CrashStorage(), PATH, "c", MODE, {}).release()
+        assert (before, []) == (storage.count, [*leftovers._left])
+
+    def collect(value):
+        forgotten.clear()
+        gc.collect()
+        said.append(in_child(work))
+        return b"value"
+
+    store.change(b"key", collect)
+    assert [""] == said
+    clear_up()
     assert is_free(storage)
 
 

@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from lsmdbm._base.errors import ClosedError, CorruptionError, FailedError, error
+from lsmdbm._base.leftovers import clear_up
 from lsmdbm._engine import store as store_module
 from lsmdbm._engine import tree as tree_module
 from lsmdbm._engine import wal as wal_module
@@ -1709,7 +1710,7 @@ def test_a_store_dies_although_other_threads_held_its_locks_at_the_fork(storage,
     entries(store)
     locks = [
         store._writer.lock,
-        store._durability._lock,
+        store._durability.lock,
         store._tables.blocks._lock,
         store._tables.readers._lock,
     ]
@@ -1983,3 +1984,25 @@ def test_a_change_that_raises_writes_nothing(storage, store):
         store.change(b"key", lambda value: 1 // 0)
 
     assert (b"1", start) == (store.get(b"key"), storage.count)
+
+
+def test_who_closes_a_snapshot_waits_for_no_write_and_its_tables_go_later(storage, opened):
+    """A finalizer closes those of a forgotten handle; with two handles, each waited for the other's write."""
+    store = opened()
+    fill(store, 60)
+    store.flush()
+    moment = store.snapshot()
+    store.compact()
+    before = names(storage, "sst")
+    closing = threading.Thread(target=moment.close, daemon=True)
+
+    def close_it(value):
+        closing.start()
+        closing.join(60)
+        return b"value"
+
+    store.change(b"key", close_it)
+    assert (False, before) == (closing.is_alive(), names(storage, "sst"))
+    clear_up()
+
+    assert len(before) > len(names(storage, "sst"))
