@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, overload
 
 from lsmdbm._base.intervals import Intervals, holds, interval, united
+from lsmdbm._base.public import member_of
 from lsmdbm.coercion import Data, key_bytes, pairs_of, value_bytes
 from lsmdbm.ranges import narrowed
 
@@ -34,6 +35,7 @@ class _Target(Protocol):
     def _writable(self) -> Any: ...
 
 
+@member_of("lsmdbm")
 class WriteBatch:
     """Changes that are made together: all of them when the block is left, or none.  Made by `batch()`.
 
@@ -57,7 +59,6 @@ class WriteBatch:
     [(b'ann', b'4'), (b'bob', b'6')]
     """
 
-    __module__ = "lsmdbm"
     __slots__ = ("_changes", "_database", "_ranges", "_state")
 
     def __init__(self, database: _Target) -> None:

@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from lsmdbm._base.intervals import ABOVE_ALL
+from lsmdbm._base.public import member_of
 from lsmdbm._engine.feed import Step
 from lsmdbm.batch import WriteBatch
 
 
+@member_of("lsmdbm")
 class Change(NamedTuple):
     """What one write has changed.  Made by `changes()`.
 
@@ -57,9 +59,6 @@ class Change(NamedTuple):
                 batch.delete(key)
             else:
                 batch.put(key, value)
-
-
-Change.__module__ = "lsmdbm"
 
 
 def checked_position(position: object) -> bytes | int | None:

@@ -20,6 +20,7 @@ from lsmdbm._base.chunk import MAX_KEY_BYTES, MAX_VALUE_BYTES, Chunks
 from lsmdbm._base.errors import ClosedError, NotFoundError, ReadOnlyError
 from lsmdbm._base.intervals import interval
 from lsmdbm._base.leftovers import leave
+from lsmdbm._base.public import member_of
 from lsmdbm._base.storage import OsStorage, Storage, path_text
 from lsmdbm._engine import sharing
 from lsmdbm._engine.sharing import Lease
@@ -101,6 +102,7 @@ class _Closed:
 _CLOSED = cast(Store, _Closed())
 
 
+@member_of("lsmdbm")
 class Database(SortedSource, MutableMapping[bytes, bytes]):
     """A persistent, sorted mapping from bytes to bytes.  Made by `open()`.
 
@@ -108,7 +110,6 @@ class Database(SortedSource, MutableMapping[bytes, bytes]):
     moment they begin.  Single keys cost O(log n); `len()` is exact and counts only what changed.
     """
 
-    __module__ = "lsmdbm"
     __slots__ = ("__weakref__", "_flows", "_is_read_only", "_lease", "_moments", "_store", "path")
 
     def __init__(self, path: str, lease: Lease, *, is_read_only: bool) -> None:

@@ -25,6 +25,7 @@ from itertools import starmap
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
 
 from lsmdbm._base.chunk import MISSING, Missing
+from lsmdbm._base.public import member_of
 from lsmdbm.coercion import Data, pairs_of
 from lsmdbm.ranges import Range, RangeItems, RangeKeys, RangeValues, SortedMapping
 
@@ -163,6 +164,7 @@ class Findable(SortedMapping[str, V]):
         return default if value is MISSING else value
 
 
+@member_of("lsmdbm")
 class DecodedRange(Findable[V]):
     """The entries of a mapping of decoded values with `start <= key < stop`, ascending or descending.
 
@@ -177,7 +179,6 @@ class DecodedRange(Findable[V]):
     (['banana', 'cherry'], 2, ('cherry', 'dark red'))
     """
 
-    __module__ = "lsmdbm"
     __slots__ = ("_coding", "_range")
 
     def __init__(self, coding: Coding[V], stored: Range) -> None:

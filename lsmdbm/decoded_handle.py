@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from lsmdbm._base.intervals import Intervals
+from lsmdbm._base.public import member_of
 from lsmdbm.coercion import Data, pairs_of
 from lsmdbm.decoded import Coding, DecodedMapping, DecodedRange, KeysInOrder, _Stored, _Walked
 from lsmdbm.ranges import Range
@@ -37,6 +38,7 @@ class _Snapshot(_Walked, Protocol):
     def close(self) -> None: ...
 
 
+@member_of("lsmdbm")
 class DecodedSnapshot(KeysInOrder, DecodedRange[V]):
     """All entries of one moment with decoded values: a `DecodedRange` to be closed.
 
@@ -53,7 +55,6 @@ class DecodedSnapshot(KeysInOrder, DecodedRange[V]):
     ('4', [('apples', '3')])
     """
 
-    __module__ = "lsmdbm"
     __slots__ = ("_db",)
     _db: _Snapshot
 
@@ -105,6 +106,7 @@ class _Transaction(_Stored, Protocol):
     def _changed_keys(self) -> Iterable[bytes]: ...
 
 
+@member_of("lsmdbm")
 class DecodedTransaction(DecodedMapping[V]):
     """A transaction with decoded values: a mutable mapping to be committed.
 
@@ -122,7 +124,6 @@ class DecodedTransaction(DecodedMapping[V]):
     (['ann', 'bob'], ['ann'])
     """
 
-    __module__ = "lsmdbm"
     __slots__ = ("_coding", "_db")
     _db: _Transaction
 
@@ -188,6 +189,7 @@ class _Batch(Protocol):
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None: ...
 
 
+@member_of("lsmdbm")
 class DecodedBatch(Generic[V]):
     """A `WriteBatch` that is given str keys and decoded values.
 
@@ -204,7 +206,6 @@ class DecodedBatch(Generic[V]):
     [('ann', {'age': 30}), ('bob', {'age': 40})]
     """
 
-    __module__ = "lsmdbm"
     __slots__ = ("_batch", "_coding")
 
     def __init__(self, coding: Coding[V], batch: _Batch) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakSet
 
 from lsmdbm._base.chunk import Chunks, prefix_stop
+from lsmdbm._base.public import member_of
 from lsmdbm.coercion import Data, lookup_bytes
 
 K = TypeVar("K")
@@ -127,6 +128,7 @@ class SortedMapping(Mapping[K, V]):
         return RangeItems(self)
 
 
+@member_of("lsmdbm")
 class Range(SortedMapping[bytes, bytes]):
     """The entries of a sorted mapping with `start <= key < stop`, in ascending or descending order.
 
@@ -140,7 +142,6 @@ class Range(SortedMapping[bytes, bytes]):
     ([b'banana', b'cherry'], 2, (b'cherry', b'dark red'))
     """
 
-    __module__ = "lsmdbm"
     __slots__ = ("_reverse", "_source", "_start", "_stop")
 
     def __init__(self, source: Source, start: bytes | None, stop: bytes | None, reverse: bool) -> None:

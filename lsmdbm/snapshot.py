@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, overload
 
 from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.errors import ReadOnlyError
+from lsmdbm._base.public import member_of
 from lsmdbm._engine.moment import Moment
 from lsmdbm.ranges import Flows
 from lsmdbm.source import SortedSource
@@ -31,6 +32,7 @@ class _Origin(Protocol):
     def _position(self, seq: int) -> bytes: ...
 
 
+@member_of("lsmdbm")
 class Snapshot(SortedSource):
     """All entries of one moment: a read-only, sorted `Mapping` from bytes to bytes.  Made by `snapshot()`.
 
@@ -48,7 +50,6 @@ class Snapshot(SortedSource):
     (b'3', 2, [(b'pears', b'4')], [b'pears'])
     """
 
-    __module__ = "lsmdbm"
     __slots__ = ("__weakref__", "_flows", "_moment", "_origin")
 
     def __init__(self, origin: _Origin, moment: Moment) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import codecs
 from typing import Any, Protocol, TypeVar
 
+from lsmdbm._base.public import member_of
 from lsmdbm.coercion import Data
 from lsmdbm.decoded import Coding
 from lsmdbm.decoded_handle import DecodedHandle
@@ -32,6 +33,7 @@ class Codec(Protocol):
         ...
 
 
+@member_of("lsmdbm")
 class Text(DecodedHandle[V]):
     """A database as a sorted mapping from str to decoded values.  Made by `Database.text()`.
 
@@ -43,7 +45,6 @@ class Text(DecodedHandle[V]):
     stored key that is not UTF-8 is a UnicodeDecodeError for whoever meets it.
     """
 
-    __module__ = "lsmdbm"
     __slots__ = ("_coding", "_db")
 
     def __repr__(self) -> str:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, overload
 
 from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.errors import ClosedError
+from lsmdbm._base.public import member_of
 from lsmdbm._engine.draft import Draft, Mark
 from lsmdbm._engine.validation import Walk
 from lsmdbm.coercion import Data, key_bytes, lookup_bytes, number_of, pairs_of, value_bytes
@@ -59,6 +60,7 @@ class _WatchedFlows(Flows):
         return flow
 
 
+@member_of("lsmdbm")
 class Transaction(SortedSource, MutableMapping[bytes, bytes]):
     """All entries of one moment, and changes over them that are committed together.  Made by `transaction()`.
 
@@ -80,7 +82,6 @@ class Transaction(SortedSource, MutableMapping[bytes, bytes]):
     ([b'pears', b'plums'], [b'apples', b'pears'])
     """
 
-    __module__ = "lsmdbm"
     __slots__ = ("__weakref__", "_database", "_draft", "_flows", "_savepoints")
 
     def __init__(self, database: _Target, draft: Draft) -> None:
@@ -316,6 +317,7 @@ class Transaction(SortedSource, MutableMapping[bytes, bytes]):
         return self._draft.changes().keys()
 
 
+@member_of("lsmdbm")
 class Savepoint:
     """A point of a transaction to which it can return.  Made by `savepoint()`.
 
@@ -323,7 +325,6 @@ class Savepoint:
     and with its transaction; ClosedError is what it answers then.
     """
 
-    __module__ = "lsmdbm"
     __slots__ = ("_mark", "_token", "_transaction")
 
     def __init__(self, transaction: Transaction, mark: Mark, token: object) -> None:

@@ -1,4 +1,4 @@
 """WORDS: what every layer says - errors, options, chunks, storage, caches.  Knows no LSM tree.
 
-Files, in import order: errors, ending, leftovers, options, chunk, intervals, process, storage, lru.
+Files, in import order: public, errors, ending, leftovers, options, chunk, intervals, process, storage, lru.
 """

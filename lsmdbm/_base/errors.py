@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import errno
 
+from lsmdbm._base.public import member_of
+
 _NOT_FOUND = "No such file or directory"
 _LOCKED = "Resource temporarily unavailable"
 
 
+@member_of("lsmdbm")
 class error(OSError):  # noqa: N801 - the name the dbm modules share
     """Base of all lsmdbm errors; an `OSError`, so that `except dbm.error` catches it.
 
@@ -21,19 +24,15 @@ class error(OSError):  # noqa: N801 - the name the dbm modules share
     holds something that is not ours.
     """
 
-    __module__ = "lsmdbm"
 
-
+@member_of("lsmdbm")
 class FlagError(error, ValueError):
     """The flag given to `open()` is not one of `'r'`, `'w'`, `'c'`, `'n'` with known suffixes."""
 
-    __module__ = "lsmdbm"
 
-
+@member_of("lsmdbm")
 class NotFoundError(error, FileNotFoundError):
     """There is no database at the path, or its parent directory does not exist."""
-
-    __module__ = "lsmdbm"
 
     @classmethod
     def at(cls, path: str) -> NotFoundError:
@@ -41,28 +40,25 @@ class NotFoundError(error, FileNotFoundError):
         return cls(errno.ENOENT, _NOT_FOUND, path)
 
 
+@member_of("lsmdbm")
 class ReadOnlyError(error):
     """A write through a handle that was opened with flag `'r'`."""
-
-    __module__ = "lsmdbm"
 
     def __init__(self, text: str = "The database is opened for reading only") -> None:
         super().__init__(text)
 
 
+@member_of("lsmdbm")
 class ClosedError(error):
     """An operation on a handle after `close()`, or an iterator that outlived its handle."""
-
-    __module__ = "lsmdbm"
 
     def __init__(self, text: str = "DBM object has already been closed") -> None:
         super().__init__(text)
 
 
+@member_of("lsmdbm")
 class LockedError(error, BlockingIOError):
     """Another process kept the writer lock for longer than `timeout`."""
-
-    __module__ = "lsmdbm"
 
     @classmethod
     def at(cls, path: str, holder: str) -> LockedError:
@@ -70,6 +66,7 @@ class LockedError(error, BlockingIOError):
         return cls(errno.EAGAIN, f"{_LOCKED}: writer lock held by {holder}", path)
 
 
+@member_of("lsmdbm")
 class CorruptionError(error):
     """Bytes on disk are not what they must be.  Nothing was skipped and nothing was repaired.
 
@@ -78,8 +75,6 @@ class CorruptionError(error):
         offset: where in it, in bytes from its start; -1 when the file as a whole is meant.
         reason: what was expected and what was found.
     """
-
-    __module__ = "lsmdbm"
 
     def __init__(self, path: str, offset: int, reason: str) -> None:
         place = path if offset < 0 else f"{path}, offset {offset}"
@@ -92,21 +87,20 @@ class CorruptionError(error):
         return type(self), (self.path, self.offset, self.reason)
 
 
+@member_of("lsmdbm")
 class FailedError(error):
     """An I/O error without remedy left it unknown what is on disk.
 
     Writes are refused from then on and reads go on.  Close and reopen: recovery decides what holds.
     """
 
-    __module__ = "lsmdbm"
 
-
+@member_of("lsmdbm")
 class ConflictError(error):
     """A transaction lost a race: what it read was changed before it could commit."""
 
-    __module__ = "lsmdbm"
 
-
+@member_of("lsmdbm")
 class HistoryLostError(error):
     """Changes that a follower has not seen yet are in no log any more, or it has followed another history.
 
@@ -117,8 +111,6 @@ class HistoryLostError(error):
         reason: which sequences are missing, or how its history differs.
         oldest: the oldest position from which nothing is missing, for those who can do without the rest.
     """
-
-    __module__ = "lsmdbm"
 
     def __init__(self, path: str, reason: str, oldest: bytes) -> None:
         super().__init__(f"{path}: changes are lost: {reason}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from lsmdbm._base.public import member_of
 from lsmdbm.aio.lane import WriteLane
 from lsmdbm.batch import WriteBatch
 
@@ -19,10 +20,10 @@ class _Handle(Protocol):
     def _check_writable(self) -> None: ...
 
 
+@member_of("lsmdbm.aio")
 class AsyncBatch:
     """A WriteBatch that is written in a thread when its `async with` block is left.  Made by `batch()`."""
 
-    __module__ = "lsmdbm.aio"
     __slots__ = ("_batch", "_database")
 
     def __init__(self, database: _Handle, batch: WriteBatch) -> None:

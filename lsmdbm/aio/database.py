@@ -21,6 +21,7 @@ from weakref import WeakSet
 
 from lsmdbm import database as blocking
 from lsmdbm._base.errors import ClosedError, ConflictError, ReadOnlyError
+from lsmdbm._base.public import member_of
 from lsmdbm._base.storage import OsStorage, Storage
 from lsmdbm._engine.check import Report
 from lsmdbm._engine.stats import Stats
@@ -85,6 +86,7 @@ async def _opened(
     return database
 
 
+@member_of("lsmdbm.aio")
 class Database(Reads):
     """A persistent, sorted store of bytes, for tasks of an event loop.  Made by `open()`.
 
@@ -92,7 +94,6 @@ class Database(Reads):
     operation that has not begun does not happen, and one that has goes on to its end in its thread.
     """
 
-    __module__ = "lsmdbm.aio"
     __slots__ = ("_care", "_closing", "_database", "_transactions", "_writes", "path")
 
     def __init__(self, database: blocking.Database) -> None:

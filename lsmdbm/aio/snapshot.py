@@ -8,6 +8,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Protocol
 
+from lsmdbm._base.public import member_of
 from lsmdbm._engine.view import View
 from lsmdbm.aio.lane import Lane, outcome
 from lsmdbm.aio.reads import Reads
@@ -25,13 +26,13 @@ class _Handle(Protocol):
     async def close(self) -> None: ...
 
 
+@member_of("lsmdbm.aio")
 class Snapshot(Reads):
     """All entries of one moment, for tasks of an event loop.  Made by `snapshot()` of a Database.
 
     It reads what a Database reads, and ends with its own `close()` or with that of its handle.
     """
 
-    __module__ = "lsmdbm.aio"
     __slots__ = ("_database", "_snapshot")
 
     def __init__(self, database: _Handle, snapshot: BlockingSnapshot) -> None:

@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Generic, TypeVar, cast
 
+from lsmdbm._base.public import member_of
 from lsmdbm.aio.lane import Lane, outcome
 from lsmdbm.changes import Change
 from lsmdbm.ranges import Range
@@ -25,13 +26,13 @@ T = TypeVar("T")
 CHUNK_ENTRIES, CHUNK_BYTES = 1000, 256 << 10  # what is fetched at a time, at least
 
 
+@member_of("lsmdbm.aio")
 class Stream(AsyncIterator[T], Generic[T]):
     """The keys, values or entries of a range, or changes, in order, for `async for`.
 
     Made by `keys()` and its like.  Nothing is read before the first step.
     """
 
-    __module__ = "lsmdbm.aio"
     __slots__ = ("_begin", "_check_open", "_fetching", "_is_over", "_lane", "_pieces", "_ready")
 
     def __init__(

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterable, Callable
 from typing import Any, NoReturn, Protocol
 
 from lsmdbm._base.errors import ClosedError
+from lsmdbm._base.public import member_of
 from lsmdbm._engine.view import View
 from lsmdbm.aio.lane import Lane, outcome
 from lsmdbm.aio.reads import Reads, kept
@@ -33,6 +34,7 @@ class _Handle(Protocol):
     def _open_view(self) -> View: ...
 
 
+@member_of("lsmdbm.aio")
 class Transaction(Reads):
     """All entries of one moment, and changes over them that are committed together.  Made by `transaction()`.
 
@@ -44,7 +46,6 @@ class Transaction(Reads):
     Cost: a hop to a thread for every call.
     """
 
-    __module__ = "lsmdbm.aio"
     __slots__ = ("__weakref__", "_database", "_is_ending", "_transaction")
 
     def __init__(self, database: _Handle, transaction: BlockingTransaction) -> None:
@@ -180,10 +181,10 @@ class Transaction(Reads):
         raise TypeError("a transaction of a database handle cannot be pickled")
 
 
+@member_of("lsmdbm.aio")
 class Savepoint:
     """A point of a transaction to which it can return.  Made by `savepoint()`, and set by `async with`."""
 
-    __module__ = "lsmdbm.aio"
     __slots__ = ("_point", "_transaction")
 
     def __init__(self, transaction: Transaction) -> None:

@@ -17,6 +17,7 @@ from typing import Any, cast
 import apsw
 
 from lsmdbm._base.errors import error
+from lsmdbm._base.public import member_of
 from lsmdbm.coercion import parse_flag
 from lsmdbm.database import Database
 from lsmdbm.database import open as open_database
@@ -84,6 +85,7 @@ def _session(database: Database, is_read_only: bool, sqlite: apsw.Connection) ->
     return Session(database, is_read_only, is_in_transaction)
 
 
+@member_of("lsmdbm.dbapi")
 class Connection:
     """A database that is read and written by SQL.  Made by `connect()`.
 
@@ -97,8 +99,6 @@ class Connection:
 
     Durability: a commit is there as a whole or not at all; it survives what a single write survives.
     """
-
-    __module__ = "lsmdbm.dbapi"
 
     Warning = errors.Warning
     Error = errors.Error

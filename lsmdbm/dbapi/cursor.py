@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import apsw
 
+from lsmdbm._base.public import member_of
 from lsmdbm.dbapi.codecs import Codecs
 from lsmdbm.dbapi.ddl import announce, defined
 from lsmdbm.dbapi.errors import ProgrammingError, fail
@@ -67,6 +68,7 @@ class _Columns:
         return True
 
 
+@member_of("lsmdbm.dbapi")
 class Cursor:
     """Statements on a connection, one after the other, and the rows of the last.  Made by `cursor()`.
 
@@ -82,8 +84,6 @@ class Cursor:
     [(b'apple', b'red')]
     >>> connection.close()
     """
-
-    __module__ = "lsmdbm.dbapi"
 
     def __init__(self, connection: _Owner) -> None:
         self.connection = connection

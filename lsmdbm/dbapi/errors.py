@@ -19,66 +19,57 @@ from typing import NoReturn
 import apsw
 
 from lsmdbm._base.errors import ClosedError, FlagError, error
+from lsmdbm._base.public import member_of
 
 
+@member_of("lsmdbm.dbapi")
 class Warning(Exception):  # noqa: A001 - the name of PEP 249
     """Never raised: there is nothing to warn of."""
 
-    __module__ = "lsmdbm.dbapi"
 
-
+@member_of("lsmdbm.dbapi")
 class Error(error):
     """Base of all errors of `lsmdbm.dbapi`."""
 
-    __module__ = "lsmdbm.dbapi"
 
-
+@member_of("lsmdbm.dbapi")
 class InterfaceError(Error):
     """SQLite was called in a way that it does not allow."""
 
-    __module__ = "lsmdbm.dbapi"
 
-
+@member_of("lsmdbm.dbapi")
 class DatabaseError(Error):
     """Whatever SQLite says that is none of the below."""
 
-    __module__ = "lsmdbm.dbapi"
 
-
+@member_of("lsmdbm.dbapi")
 class DataError(DatabaseError):
     """A value that cannot be stored: a number as a key, a key that is too long, an integer over 64 bits."""
 
-    __module__ = "lsmdbm.dbapi"
 
-
+@member_of("lsmdbm.dbapi")
 class OperationalError(DatabaseError):
     """The store says no: a conflict, read only, locked, damaged, disk full.  The cause tells which."""
 
-    __module__ = "lsmdbm.dbapi"
 
-
+@member_of("lsmdbm.dbapi")
 class IntegrityError(DatabaseError):
     """A key that is there already; NULL where there must be a value."""
 
-    __module__ = "lsmdbm.dbapi"
 
-
+@member_of("lsmdbm.dbapi")
 class InternalError(DatabaseError):
     """A fault in SQLite."""
 
-    __module__ = "lsmdbm.dbapi"
 
-
+@member_of("lsmdbm.dbapi")
 class ProgrammingError(DatabaseError):
     """SQL that is wrong, parameters that do not fit, a cursor or connection that is closed."""
 
-    __module__ = "lsmdbm.dbapi"
 
-
+@member_of("lsmdbm.dbapi")
 class NotSupportedError(DatabaseError):
     """SQL that is right, and means something that cannot be kept here."""
-
-    __module__ = "lsmdbm.dbapi"
 
 
 _KINDS: list[tuple[type[Error], tuple[type[BaseException], ...]]] = [

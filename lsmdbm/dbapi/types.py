@@ -15,6 +15,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from lsmdbm._base.public import member_of
+
 Date = datetime.date
 Time = datetime.time
 Timestamp = datetime.datetime
@@ -36,6 +38,7 @@ def TimestampFromTicks(ticks: float) -> datetime.datetime:  # noqa: N802 - the n
     return datetime.datetime.fromtimestamp(ticks)
 
 
+@member_of("lsmdbm.dbapi")
 class TypeObject:
     """A kind of column; equal to itself alone.
 
@@ -44,7 +47,6 @@ class TypeObject:
         words: that are looked for in a declared type, in upper case.
     """
 
-    __module__ = "lsmdbm.dbapi"
     __slots__ = ("name", "words")
 
     def __init__(self, name: str, *words: str) -> None:

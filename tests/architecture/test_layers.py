@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = {  # lowest layer first; inside a layer, lowest module first
-    "lsmdbm._base.": "errors ending leftovers options chunk intervals process storage lru",
+    "lsmdbm._base.": "public errors ending leftovers options chunk intervals process storage lru",
     "lsmdbm._format.": "coding columns records manifest bloom envelope block dictionaries footer table_writer"
     " messages table_reader salvage position",
     "lsmdbm._engine.": "names memtable merge version tables view count dead moment validation draft stats"
