@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -160,10 +161,19 @@ class Memtable:
         return {key for start, stop in ranges for key in order.irange(start, stop, (True, False))}
 
 
-def _in_order(keys: Iterable[bytes]) -> SortedList[bytes]:
-    from sortedcontainers import SortedList  # here: what only looks up keys, and puts some, never needs it
+@cache
+def load_order() -> type[SortedList[bytes]]:
+    """Import what keeps keys in order, and return it: who only looks up keys never needs it.
 
-    return SortedList(keys)
+    Nothing can be imported while the interpreter ends: whoever may still write then calls this before.
+    """
+    from sortedcontainers import SortedList
+
+    return SortedList
+
+
+def _in_order(keys: Iterable[bytes]) -> SortedList[bytes]:
+    return load_order()(keys)
 
 
 def sources(

@@ -32,6 +32,7 @@ from lsmdbm._engine.feed import Feed, Step
 from lsmdbm._engine.ingest import Source
 from lsmdbm._engine.jobs import Workshop
 from lsmdbm._engine.mapped import mapper_for
+from lsmdbm._engine.memtable import load_order
 from lsmdbm._engine.merge import visible
 from lsmdbm._engine.moment import Moment, still_open
 from lsmdbm._engine.names import Counter
@@ -446,6 +447,7 @@ class Store:
 
     def expect_end(self) -> None:
         """Be ready for an interpreter that stops threads in the middle of a write: this is its exit."""
+        load_order()  # a late write or close may flush
         self._durability.expect_end()
         self._tree.background.expect_end()
         self._writer.lock = EndingLock(self._writer.lock)

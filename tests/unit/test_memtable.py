@@ -46,7 +46,7 @@ def sorting(monkeypatch):
             sorted_keys.append(list(iterable))
             super().update(sorted_keys[-1])
 
-    monkeypatch.setattr(sortedcontainers, "SortedList", Watched)
+    monkeypatch.setattr(module, "load_order", lambda: Watched)
     return sorted_keys
 
 
