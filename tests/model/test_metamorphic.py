@@ -356,4 +356,4 @@ def test_a_planted_fault_is_found_and_reduced(monkeypatch, fault, seed):
     found = str(caught.value).splitlines()
     print(f"{fault}: {len(found) - 2} operations, {found[-1]:.100}")
 
-    assert len(found) < 60
+    assert len(found) < 200  # of 600; how many it takes to fill a table is up to the configuration
