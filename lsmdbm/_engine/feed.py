@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from lsmdbm._base.errors import CorruptionError, HistoryLostError, NotFoundError, error
 from lsmdbm._base.storage import Directory, File
 from lsmdbm._engine.names import WAL, file_name
-from lsmdbm._engine.recovery import decoded
+from lsmdbm._engine.recovery import decoded, log_header
 from lsmdbm._format import records
-from lsmdbm._format.coding import Malformed, Unsupported
+from lsmdbm._format.coding import Malformed
 from lsmdbm._format.position import Position, at_rest
 from lsmdbm._format.records import HEADER_BYTES, RECORD_BYTES, Change, LogHeader, Record
 
@@ -159,7 +159,7 @@ class Feed:
             file = self.directory.open(name)
         except NotFoundError:
             return None
-        header = _header(file, number, path)
+        header = log_header(file.pread(HEADER_BYTES, 0), number, path, lambda: _whole(file))
         if header is None or header.first_seq > last_seq + 1:
             return None  # never synced, and lost with the power
         return Link(number, path, header, end, last_seq, file)
@@ -192,7 +192,7 @@ class Feed:
 
     def _torn(self, link: Link, file: File, expected: int) -> error:
         """Return what it means that a log ends before it should."""  # rule 2
-        data = file.pread(file.size(), 0)
+        data = _whole(file)
         bad = HEADER_BYTES
         for record in records.records(data, link.header):
             bad = record.end
@@ -212,23 +212,8 @@ def _is_of(place: Position, link: Link) -> bool:
     return (place.log, place.salt) == (link.number, link.header.salt) and place.offset <= link.end
 
 
-def _header(file: File, number: int, path: str) -> LogHeader | None:
-    """Return the header of a log; None if it was cut off when it was made."""
-    try:
-        header = LogHeader.decode(file.pread(HEADER_BYTES, 0))
-        if header.number != number:
-            raise Malformed(f"log {header.number} under the name of log {number}")
-        return header
-    except Unsupported as exc:
-        raise error(f"{path}: {exc}") from None
-    except Malformed as exc:
-        if _was_synced(file, number):
-            raise CorruptionError(path, 0, f"{exc}, in a log that had been synced") from None
-        return None
-
-
-def _was_synced(file: File, number: int) -> bool:
-    return records.find_mark(file.pread(file.size(), 0), number) is not None
+def _whole(file: File) -> bytes:
+    return file.pread(file.size(), 0)
 
 
 def log_records(file: File, header: LogHeader, start: int, end: int) -> Iterator[Record]:

@@ -17,7 +17,7 @@ Thread safety: one thread at a time.  Spec: docs/durability.md, Recovery.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -173,6 +173,27 @@ def missing_tables(directory: Directory, manifest: Manifest) -> Iterator[Corrupt
             yield CorruptionError(f"{directory.path}/{name}", -1, reason)
 
 
+def log_header(data: bytes, number: int, path: str, whole: Callable[[], bytes]) -> LogHeader | None:
+    """Return the header of a log; None if it was cut off when it was made.
+
+    Args:
+        data: the first bytes of the file.
+        whole: returns all of them; asked for if the header is damaged.
+
+    Raises:
+        CorruptionError: it is damaged, and had been synced.
+        error: it is of a newer format.
+    """
+    try:
+        return LogHeader.decode(data, number)
+    except Unsupported as exc:
+        raise error(f"{path}: {exc}") from None
+    except Malformed as exc:
+        if records.find_mark(whole(), number):
+            raise CorruptionError(path, 0, f"{exc}, in a log that had been synced") from None
+        return None
+
+
 def decoded(record: Record, path: str) -> Change:
     """Return what a data record does.
 
@@ -251,17 +272,8 @@ class _Replay:
         if size > MAX_LOG_FILE_BYTES:
             raise CorruptionError(path, -1, f"log of {size} bytes: the limit is {MAX_LOG_FILE_BYTES}")
         data = file.pread(size, 0)
-        try:
-            header = LogHeader.decode(data)
-            if header.number != number:
-                raise Malformed(f"log {header.number} under the name of log {number}")
-        except Unsupported as exc:
-            raise error(f"{path}: {exc}") from None
-        except Malformed as exc:
-            if records.find_mark(data, number):
-                raise CorruptionError(path, 0, f"{exc}, in a log that had been synced") from None
-            return None
-        return _File(number, path, data, header)
+        header = log_header(data, number, path, lambda: data)
+        return None if header is None else _File(number, path, data, header)
 
     def _successors(self) -> dict[int, _File]:
         found: dict[int, _File] = {}

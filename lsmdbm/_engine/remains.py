@@ -229,10 +229,7 @@ def _open_log(number: int, work: Findings) -> LogHeader | None:
         work.lose(exc, path)
         return None
     try:
-        header = LogHeader.decode(data)
-        if header.number != number:
-            raise Malformed(f"log {header.number} under the name of log {number}")
-        return header
+        return LogHeader.decode(data, number)
     except Unsupported as exc:
         raise error(f"{path}: {exc}") from None
     except Malformed as exc:

@@ -98,11 +98,14 @@ class LogHeader(NamedTuple):
         return fields + U32.pack(crc32(fields))
 
     @classmethod
-    def decode(cls, data: bytes) -> LogHeader:
+    def decode(cls, data: bytes, number: int | None = None) -> LogHeader:
         """Return the header in the first bytes of `data`.
 
+        Args:
+            number: which the log must have, if that is known.
+
         Raises:
-            Malformed: magic or checksum is wrong, or a number out of its range.
+            Malformed: magic or checksum is wrong, a number out of its range, or it is another log.
             Unsupported: the log is of a newer format.
         """
         if len(data) < HEADER_BYTES or data[:4] != MAGIC:
@@ -117,6 +120,8 @@ class LogHeader(NamedTuple):
             raise Malformed(f"log {header.number} goes on from log {header.prev}")
         if not 0 < header.first_seq <= MAX_NUMBER or header.prev_last_seq > MAX_NUMBER:
             raise Malformed(f"sequence {header.first_seq} after {header.prev_last_seq}")
+        if number not in (None, header.number):
+            raise Malformed(f"log {header.number} under the name of log {number}")
         return header
 
 

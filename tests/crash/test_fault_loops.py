@@ -41,8 +41,7 @@ CALLS = {
 NO_TRIAL = {  # function and call that no trial comes to
     ("_write", "unlink"),  # of a manifest over 64 MiB
     ("_read_dictionary", "pread"),  # the tables of a trial are too small to have one
-    *(("_torn", "pread"), ("_torn", "size")),  # of a kept log that a loss of power has torn,
-    *(("_was_synced", "pread"), ("_was_synced", "size")),  # and of one whose header it took
+    *(("_whole", "pread"), ("_whole", "size")),  # of a kept log that a loss of power has torn, header or rest
 }
 APART = {"anatomy", "backup", "check", "destination", "removal"}  # which no open database needs
 APART |= {"findings", "remains", "repair", "salvage", "seniority"}

@@ -363,7 +363,7 @@ RECOVERY_SITES = {
         "a promise off the chain", RECOVERY, "_Replay._judge_unreached", "self._has_promise(file)", NO
     ): damage,
     Site(
-        "a mark where a header was", RECOVERY, "_Replay._open", "records.find_mark(data, number)", NO
+        "a mark where a header was", RECOVERY, "log_header", "records.find_mark(whole(), number)", NO
     ): damage,
     Site("tables have their length", RECOVERY, "missing_tables", "length != meta.file_bytes", NO): damage,
     Site("tables are there", RECOVERY, "recover", "missing_tables(directory, manifest)", "()"): damage,
@@ -416,7 +416,7 @@ BEYOND_CRASHES = {
         *("self.must_flush or self.is_cleared", "self.must_flush"),
     ): "unit/test_store.py::test_a_clear_that_was_cut_off_gives_back_the_files_with_the_next_write",
     Site(
-        *("a log has its own number", RECOVERY, "_Replay._open", "header.number != number", NO)
+        *("a log has its own number", RECORDS, "LogHeader.decode", "number not in (None, header.number)", NO)
     ): "unit/test_recovery.py::test_a_copy_of_another_log_is_ignored",
     Site(
         *("a position", "_format.position", "Position.decode"),
