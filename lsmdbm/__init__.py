@@ -31,6 +31,7 @@ from lsmdbm._base.errors import (
     ReadOnlyError,
     error,
 )
+from lsmdbm._base.forking import importing
 from lsmdbm._base.options import Options
 from lsmdbm._engine.stats import LevelStats, Stats
 from lsmdbm.batch import WriteBatch
@@ -128,7 +129,8 @@ _LATER = {  # public name: its module, or itself
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(_LATER[name])
+    with importing:
+        module = import_module(_LATER[name])
     # not getattr(module, name, module): lsmdbm.shelve has an attribute shelve, the stdlib's
     return module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
 

@@ -31,6 +31,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from lsmdbm._base.errors import NotFoundError, error
+from lsmdbm._base.forking import importing
 
 if TYPE_CHECKING:
     from lsmdbm._base.process import Process
@@ -598,12 +599,6 @@ def directory_mode(mode: int) -> int:
     return mode | (mode & 0o444) >> 2
 
 
-def on_fork(callback: Callable[[], None]) -> None:
-    """Have `callback` called in every child that is forked through Python."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=callback)
-
-
 class OsStorage:
     """The real Storage."""
 
@@ -671,6 +666,7 @@ class OsStorage:
         return thread.join
 
     def start_process(self, module: str) -> Process | None:
-        from lsmdbm._base import process  # here: what it imports takes long, and few programs need it
+        with importing:  # not before: what it imports takes long, and few programs need it
+            from lsmdbm._base import process
 
         return process.start(module)

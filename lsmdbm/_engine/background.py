@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lsmdbm._base.errors import FailedError, error
+from lsmdbm._base.forking import importing
 from lsmdbm._engine.count import Survey
 from lsmdbm._engine.jobs import NO_NEWS, Steps, Workshop, after, compact, flush
 from lsmdbm._engine.memtable import Memtable
@@ -287,6 +288,7 @@ class Background:
 
 
 def _delegate(workshop: Workshop) -> Delegate:
-    from lsmdbm._engine.delegate import Delegate  # some 4 % of `import lsmdbm`, and seldom asked for
+    with importing:  # not before: some 4 % of `import lsmdbm`, and seldom asked for
+        from lsmdbm._engine.delegate import Delegate
 
     return Delegate(workshop)

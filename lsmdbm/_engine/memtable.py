@@ -25,6 +25,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from lsmdbm._base.chunk import KEY_ONLY, MISSING, Chunk, Chunks, Missing
+from lsmdbm._base.forking import importing
 from lsmdbm._base.intervals import Intervals, gaps, holds, united
 
 if TYPE_CHECKING:
@@ -167,7 +168,8 @@ def load_order() -> type[SortedList[bytes]]:
 
     Nothing can be imported while the interpreter ends: whoever may still write then calls this before.
     """
-    from sortedcontainers import SortedList
+    with importing:
+        from sortedcontainers import SortedList
 
     return SortedList
 

@@ -24,9 +24,10 @@ from typing import NamedTuple
 
 from lsmdbm._base.ending import EndingLock, Lock, on_exit
 from lsmdbm._base.errors import LockedError, NotFoundError, error
+from lsmdbm._base.forking import on_fork
 from lsmdbm._base.leftovers import clear_up, drop_all, leave, taken
 from lsmdbm._base.options import Options
-from lsmdbm._base.storage import Directory, File, Storage, directory_mode, on_fork, parent_of
+from lsmdbm._base.storage import Directory, File, Storage, directory_mode, parent_of
 from lsmdbm._engine.install import Installer, synced
 from lsmdbm._engine.mapped import refuse_unmapped
 from lsmdbm._engine.names import LOCK, MANIFEST, Counter, lock_label, numbers, parse
@@ -298,6 +299,7 @@ def _after_fork() -> None:  # rule 4
     _registry.clear()
     for store in list(_alive):
         store.die()
+    _alive.clear()
     drop_all()
 
 

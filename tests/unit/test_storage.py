@@ -1010,22 +1010,6 @@ def test_what_is_no_path_is_refused_before_any_file_is_touched(path, kind):
         path_text(path)
 
 
-def test_a_forked_child_is_told_and_the_parent_is_not(tmp_path):
-    run(
-        """
-        from lsmdbm._base.storage import on_fork
-        told = []
-        on_fork(lambda: told.append(os.getpid()))
-        parent = os.getpid()
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if told == [os.getpid()] else 1)
-        assert os.waitpid(child, 0)[1] == 0 and told == []
-        """,
-        str(tmp_path),
-    )
-
-
 def test_time_and_randomness_are_those_of_the_system(storage):
     first = storage.monotonic()
     storage.sleep(0)
