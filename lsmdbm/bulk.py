@@ -19,7 +19,9 @@ from typing import Any
 from lsmdbm._base.chunk import MAX_KEY_BYTES, MAX_VALUE_BYTES
 from lsmdbm._base.errors import ClosedError
 from lsmdbm._base.options import SHAPE, Options
-from lsmdbm._base.storage import OsStorage, Storage, path_text
+from lsmdbm._base.os_storage import OsStorage
+from lsmdbm._base.paths import path_text
+from lsmdbm._base.storage import Storage
 from lsmdbm._engine.building import Building
 from lsmdbm._engine.loading import load
 from lsmdbm.coercion import Data, key_bytes, pairs_of, value_bytes

@@ -20,8 +20,10 @@ from lsmdbm._base.chunk import MAX_KEY_BYTES, MAX_VALUE_BYTES, Chunks
 from lsmdbm._base.errors import ClosedError, NotFoundError, ReadOnlyError
 from lsmdbm._base.intervals import interval
 from lsmdbm._base.leftovers import leave
+from lsmdbm._base.os_storage import OsStorage
+from lsmdbm._base.paths import path_text
 from lsmdbm._base.public import member_of
-from lsmdbm._base.storage import OsStorage, Storage, path_text
+from lsmdbm._base.storage import Storage
 from lsmdbm._engine import sharing
 from lsmdbm._engine.sharing import Lease
 from lsmdbm._engine.stats import Stats

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from lsmdbm._base.errors import NotFoundError, error
 from lsmdbm._base.options import Options
-from lsmdbm._base.storage import Directory, OsStorage, Storage, path_text
+from lsmdbm._base.os_storage import OsStorage
+from lsmdbm._base.paths import path_text
+from lsmdbm._base.storage import Directory, Storage
 from lsmdbm._engine import check, removal
 from lsmdbm._engine import repair as repairing
 from lsmdbm._engine.check import Progress, Report, run

@@ -18,7 +18,8 @@ from types import ModuleType
 from typing import Any
 
 from lsmdbm._base.errors import NotFoundError, error
-from lsmdbm._base.storage import OsStorage, path_text
+from lsmdbm._base.os_storage import OsStorage
+from lsmdbm._base.paths import path_text
 from lsmdbm.database import Database, open
 from lsmdbm.ranges import Range
 from lsmdbm.registration import NAME, whichdb

@@ -21,7 +21,8 @@ import threading
 from typing import Any
 
 from lsmdbm._base.forking import on_fork
-from lsmdbm._base.storage import OsStorage, path_text
+from lsmdbm._base.os_storage import OsStorage
+from lsmdbm._base.paths import path_text
 from lsmdbm._engine.recognition import is_ours
 
 NAME = "lsmdbm"  # what whichdb() answers, and our key in dbm._modules

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from lsmdbm._base import storage
-from lsmdbm._base.storage import OsStorage
+from lsmdbm._base import os_file, os_storage
+from lsmdbm._base.os_storage import OsStorage
 
 BUDGETS = {"small": 20, "default": 100, "crash": 100, "long": 2000}  # examples a property
 
@@ -107,6 +107,6 @@ def mappable(tmp_path):
 @pytest.fixture
 def no_syncs(monkeypatch):
     """Let syncs do nothing: for tests that write a lot, and ask nothing that a power loss could answer."""
-    monkeypatch.setattr(storage, "_full_sync", lambda descriptor: None)
-    monkeypatch.setattr(storage, "_data_sync", lambda descriptor: None)
-    monkeypatch.setattr(storage, "_sync_directory", lambda descriptor, path: None)
+    monkeypatch.setattr(os_file, "_full_sync", lambda descriptor: None)
+    monkeypatch.setattr(os_file, "_data_sync", lambda descriptor: None)
+    monkeypatch.setattr(os_storage, "_sync_directory", lambda descriptor, path: None)

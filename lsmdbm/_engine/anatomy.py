@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from lsmdbm._base.errors import CorruptionError, error
-from lsmdbm._base.storage import Storage, name_in_parent
+from lsmdbm._base.paths import name_in_parent
+from lsmdbm._base.storage import Storage
 from lsmdbm._engine.check import Problem, problem_of
 from lsmdbm._engine.ingest import lone_reader, open_file
 from lsmdbm._engine.names import MANIFEST, TABLE, parse

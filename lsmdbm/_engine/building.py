@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from lsmdbm._base.errors import error
 from lsmdbm._base.options import Options
-from lsmdbm._base.storage import File, Storage, name_in_parent, parent_of
+from lsmdbm._base.paths import name_in_parent, parent_of
+from lsmdbm._base.storage import File, Storage
 from lsmdbm._format.manifest import TableMeta
 from lsmdbm._format.table_writer import Origin, TableWriter
 

@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lsmdbm._base.errors import error
-from lsmdbm._base.storage import absolute
+from lsmdbm._base.paths import absolute
 from lsmdbm._engine.jobs import ENTRY_BYTES, NO_NEWS, Steps, Workshop, compact
 from lsmdbm._engine.names import TABLE, file_name, numbers
 from lsmdbm._engine.plan import Plan

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 from lsmdbm._base.errors import FailedError, error
 from lsmdbm._base.options import Options
-from lsmdbm._base.storage import Directory, File, Storage, directory_mode, parent_of
+from lsmdbm._base.paths import parent_of
+from lsmdbm._base.storage import Directory, File, Storage, directory_mode
 from lsmdbm._engine.install import Installer, synced
 from lsmdbm._engine.jobs import Workshop
 from lsmdbm._engine.names import LOCK, Counter

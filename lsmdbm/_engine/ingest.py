@@ -21,7 +21,8 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
 from lsmdbm._base.lru import LRU
-from lsmdbm._base.storage import File, Storage, name_in_parent, parent_of
+from lsmdbm._base.paths import name_in_parent, parent_of
+from lsmdbm._base.storage import File, Storage
 from lsmdbm._engine.jobs import TableSpan, table_spans
 from lsmdbm._engine.plan import Limits, Plan
 from lsmdbm._engine.version import Version

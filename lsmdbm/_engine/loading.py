@@ -28,7 +28,8 @@ from functools import partial
 
 from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.options import Options
-from lsmdbm._base.storage import Storage, absolute
+from lsmdbm._base.paths import absolute
+from lsmdbm._base.storage import Storage
 from lsmdbm._engine.destination import Destination
 from lsmdbm._engine.jobs import Workshop, finished, rewrite
 from lsmdbm._engine.merge import merge

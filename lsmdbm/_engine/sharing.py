@@ -27,7 +27,8 @@ from lsmdbm._base.errors import LockedError, NotFoundError, error
 from lsmdbm._base.forking import on_fork
 from lsmdbm._base.leftovers import clear_up, drop_all, leave, taken
 from lsmdbm._base.options import Options
-from lsmdbm._base.storage import Directory, File, Storage, directory_mode, parent_of
+from lsmdbm._base.paths import parent_of
+from lsmdbm._base.storage import Directory, File, Storage, directory_mode
 from lsmdbm._engine.install import Installer, synced
 from lsmdbm._engine.mapped import refuse_unmapped
 from lsmdbm._engine.names import LOCK, MANIFEST, Counter, lock_label, numbers, parse

@@ -17,8 +17,9 @@ from typing import cast
 
 from lsmdbm._base.errors import error
 from lsmdbm._base.options import Options
+from lsmdbm._base.os_storage import OsStorage
 from lsmdbm._base.process import Pipe, pipe_to_parent
-from lsmdbm._base.storage import Directory, File, OsStorage, Storage
+from lsmdbm._base.storage import Directory, File, Storage
 from lsmdbm._engine.jobs import Steps, Workshop, compact
 from lsmdbm._engine.names import Counter
 from lsmdbm._engine.plan import Limits, Plan

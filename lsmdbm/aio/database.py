@@ -21,8 +21,9 @@ from weakref import WeakSet
 
 from lsmdbm import database as blocking
 from lsmdbm._base.errors import ClosedError, ConflictError, ReadOnlyError
+from lsmdbm._base.os_storage import OsStorage
 from lsmdbm._base.public import member_of
-from lsmdbm._base.storage import OsStorage, Storage
+from lsmdbm._base.storage import Storage
 from lsmdbm._engine.check import Report
 from lsmdbm._engine.stats import Stats
 from lsmdbm._engine.view import View

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from lsmdbm._base.storage import OsStorage
+from lsmdbm._base.os_storage import OsStorage
 from lsmdbm._engine import anatomy
 from lsmdbm._engine.anatomy import LiveTable
 from lsmdbm._engine.stats import Stats

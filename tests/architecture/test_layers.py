@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = {  # lowest layer first; inside a layer, lowest module first
-    "lsmdbm._base.": "public errors ending forking leftovers options chunk intervals process storage lru",
+    "lsmdbm._base.": "public errors ending forking leftovers options chunk intervals process storage paths"
+    " os_file os_storage lru",
     "lsmdbm._format.": "coding columns records manifest bloom envelope block dictionaries footer table_writer"
     " messages table_reader salvage position",
     "lsmdbm._engine.": "names memtable merge version tables view count dead moment validation draft stats"
@@ -42,14 +43,20 @@ HOMES = {  # imported module: prefix of the modules that may import it; () is no
     "struct": ("lsmdbm._format.", "lsmdbm.dbapi.values"),
     "pickle": ("lsmdbm.shelve", "lsmdbm.cache", "lsmdbm.dbapi.codecs"),
     "shelve": "lsmdbm.shelve",
-    "os": ("lsmdbm._base.storage", "lsmdbm._base.forking", "lsmdbm._base.process", "lsmdbm.cli."),
+    "os": (
+        "lsmdbm._base.os_",
+        "lsmdbm._base.paths",
+        "lsmdbm._base.forking",
+        "lsmdbm._base.process",
+        "lsmdbm.cli.",
+    ),
     "select": "lsmdbm._base.process",
     "socket": "lsmdbm._base.process",
     "subprocess": "lsmdbm._base.process",
     "multiprocessing": (),
-    "fcntl": "lsmdbm._base.storage",
-    "time": ("lsmdbm._base.storage", "lsmdbm.cli."),
-    "mmap": "lsmdbm._base.storage",
+    "fcntl": "lsmdbm._base.os_file",
+    "time": ("lsmdbm._base.os_storage", "lsmdbm.cli."),
+    "mmap": "lsmdbm._base.os_file",
     "tempfile": "lsmdbm.cli.bench",
 }
 

@@ -10,7 +10,7 @@ import pytest
 
 import lsmdbm
 from lsmdbm._base.errors import ClosedError, CorruptionError, LockedError, NotFoundError, error
-from lsmdbm._base.storage import OsDirectory
+from lsmdbm._base.os_storage import OsDirectory
 from lsmdbm._engine import backup as module
 from lsmdbm.database import open_on
 from lsmdbm.maintenance import verify_on

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import lsmdbm
-from lsmdbm._base.storage import OsFile
+from lsmdbm._base.os_file import OsFile
 from support import sql
 from support.budgets import Budget
 from support.sql import all_of, plan

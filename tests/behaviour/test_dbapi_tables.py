@@ -6,7 +6,7 @@ import random
 import pytest
 
 import lsmdbm
-from lsmdbm._base.storage import OsFile
+from lsmdbm._base.os_file import OsFile
 from support import sql
 from support.sql import plan
 

@@ -6,7 +6,8 @@ import threading
 import pytest
 
 import lsmdbm
-from lsmdbm._base.storage import OsFile, OsStorage
+from lsmdbm._base.os_file import OsFile
+from lsmdbm._base.os_storage import OsStorage
 from lsmdbm._engine.syncer import NAME
 from lsmdbm.database import open_on
 

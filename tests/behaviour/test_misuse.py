@@ -620,7 +620,7 @@ def test_closing_reports_that_writes_may_be_lost_and_closes_all_the_same(path, m
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
-        patch.setattr("lsmdbm._base.storage._data_sync", refuse)
+        patch.setattr("lsmdbm._base.os_file._data_sync", refuse)
         with pytest.raises(lsmdbm.FailedError):
             db.close()
     with pytest.raises(lsmdbm.ClosedError):

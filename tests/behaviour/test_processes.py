@@ -7,7 +7,7 @@ import random
 import pytest
 
 import lsmdbm
-from lsmdbm._base.storage import OsStorage
+from lsmdbm._base.os_storage import OsStorage
 from lsmdbm.database import open_on
 from support.child import Child, ChildError
 

@@ -221,7 +221,7 @@ def may_lose_a_descriptor(interruption):
     No Python program can do better there.  It is never the lock that is lost: that is taken only once an
     object owns the descriptor.
     """
-    return interruption.is_swallowed or interruption.where[0] == "storage.py"
+    return interruption.is_swallowed or interruption.where[0].startswith("os_")
 
 
 def points(count, limit, rng):

@@ -24,7 +24,8 @@ import traceback
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import Any
 
-from lsmdbm._base.storage import OsDirectory, OsFile, OsStorage
+from lsmdbm._base.os_file import OsFile
+from lsmdbm._base.os_storage import OsDirectory, OsStorage
 from lsmdbm._engine.writer import Writer
 from lsmdbm.database import Database, open_on
 

@@ -9,7 +9,7 @@ import os
 
 from lsmdbm import Database
 from lsmdbm._base.options import Options
-from lsmdbm._base.storage import OsStorage
+from lsmdbm._base.os_storage import OsStorage
 from lsmdbm._engine import sharing
 from lsmdbm._engine.names import LOCK
 from lsmdbm._engine.reader import Reader

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lsmdbm
-from lsmdbm._base import storage
+from lsmdbm._base import os_file
 from support import endless
 from support.layers import TINY
 
@@ -129,7 +129,7 @@ def closed_beside_a_stopped_thread(db: lsmdbm.Database) -> None:
             except lsmdbm.FailedError:
                 os.write(2, b"  refused\n")
 
-    storage._data_sync = endless.sync
+    os_file._data_sync = endless.sync
     threading.Thread(target=endless.put_and_sync, args=(db,), daemon=True).start()
     endless.is_syncing.wait()
     KEEP["late"] = Late()

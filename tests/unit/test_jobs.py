@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from lsmdbm._base.errors import CorruptionError, error
-from lsmdbm._base.storage import OsStorage
+from lsmdbm._base.os_storage import OsStorage
 from lsmdbm._engine import jobs
 from lsmdbm._engine.jobs import ENTRY_BYTES, SPAN_BLOCKS, TableSpan, compact, flush
 from lsmdbm._engine.names import TABLE, file_name

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from lsmdbm._base import process as process_module
+from lsmdbm._base.os_storage import OsStorage
 from lsmdbm._base.process import Pipe, start
-from lsmdbm._base.storage import OsStorage
 from support.child import Child
 from support.quiet import is_gone
 

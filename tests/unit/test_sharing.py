@@ -16,7 +16,7 @@ import pytest
 from lsmdbm._base import leftovers
 from lsmdbm._base.errors import ClosedError, CorruptionError, FailedError, LockedError, NotFoundError, error
 from lsmdbm._base.leftovers import clear_up
-from lsmdbm._base.storage import OsStorage
+from lsmdbm._base.os_storage import OsStorage
 from lsmdbm._engine import sharing
 from lsmdbm._engine.durability import Durability
 from lsmdbm._engine.reader import Reader

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from lsmdbm._base import storage as module
+from lsmdbm._base import os_file, os_storage
 from lsmdbm._base.errors import NotFoundError, error
-from lsmdbm._base.storage import OsFile, OsStorage, path_text, write_all
+from lsmdbm._base.os_file import OsFile
+from lsmdbm._base.os_storage import OsStorage
+from lsmdbm._base.paths import path_text
+from lsmdbm._base.storage import write_all
 from support.crash_storage import CrashStorage
 
 MODE = 0o666
@@ -47,7 +50,7 @@ def is_open(descriptor):
 
 def python(source, directory, *args, **kwargs):
     """Start a process that runs `source` in `directory`: at the root, the checkout would hide the wheel."""
-    head = "import errno, os, sys\nfrom lsmdbm._base.storage import OsStorage\nstorage = OsStorage()\n"
+    head = "import errno, os, sys\nfrom lsmdbm._base.os_storage import OsStorage\nstorage = OsStorage()\n"
     return subprocess.Popen(
         [sys.executable, "-c", head + textwrap.dedent(source), directory, *args], cwd=directory, **kwargs
     )
@@ -133,8 +136,8 @@ def test_truncate_cuts_and_a_file_opened_for_reading_refuses(directory):
 def test_a_sync_reaches_this_very_file(directory, monkeypatch, name):
     file = directory.create("000001.wal")
     synced = []
-    monkeypatch.setattr(module, "_data_sync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
-    monkeypatch.setattr(module, "_full_sync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr(os_file, "_data_sync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr(os_file, "_full_sync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
     getattr(file, name)()
 
     assert [os.stat(file.path).st_ino] == synced
@@ -146,7 +149,7 @@ def test_a_file_sync_that_fails_says_so_whatever_the_error(directory, monkeypatc
         raise OSError(code, os.strerror(code))
 
     file = directory.create("000001.wal")
-    monkeypatch.setattr(module, "_data_sync", fail)
+    monkeypatch.setattr(os_file, "_data_sync", fail)
     monkeypatch.setattr(os, "fsync", fail)
     for sync in (file.fdatasync, file.fsync):
         with pytest.raises(error) as caught:
@@ -630,7 +633,7 @@ def test_a_mapping_goes_with_its_file(mapped):
 
 def test_a_mapping_that_fails_leaves_a_file_that_can_be_written(storage, mappable, monkeypatch):
     file = storage.directory(str(mappable), MODE).create("000001.wal")
-    monkeypatch.setattr(module.mmap, "mmap", lambda *args: os.fstat(-1))
+    monkeypatch.setattr(os_file.mmap, "mmap", lambda *args: os.fstat(-1))
     with pytest.raises(error) as caught:
         file.map(4096)
     file.truncate(0)
@@ -683,7 +686,7 @@ def dirty_bytes(path):
 
 def test_a_sync_of_the_descriptor_takes_what_was_stored_along(mapped, mappable):
     """On Linux it does what msync does, and more; so there is no second sync that could tell of an error."""
-    if module._file_system(os.fstat(mapped._descriptor).st_dev) == "tmpfs":
+    if os_storage._file_system(os.fstat(mapped._descriptor).st_dev) == "tmpfs":
         pytest.skip("a tmpfs has no disk: its pages are always dirty")
     mapped.pwrite(b"x" * 8192, 4096)
     assert 8192 == dirty_bytes(mappable / "000001.wal")
@@ -699,7 +702,7 @@ def mounts(tmp_path, monkeypatch, device, kind):
         "20 1 0:19 / /proc rw shared:3 - proc proc rw\n"
         f"24 1 {number} / /a\\040b rw,relatime shared:1 master:2 - {kind} /dev/vda rw\n"
     )
-    monkeypatch.setattr(module, "MOUNTS", str(table))
+    monkeypatch.setattr(os_storage, "MOUNTS", str(table))
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "tmpfs"])
@@ -719,9 +722,9 @@ def test_files_are_not_mapped_elsewhere(directory, tmp_path, monkeypatch, kind):
 def test_files_are_not_mapped_where_nobody_knows_where_that_is(directory, tmp_path, monkeypatch):
     mounts(tmp_path, monkeypatch, os.stat(tmp_path).st_dev + 1, "ext4")
     assert "the file system is unknown" in directory.why_not_mapped()
-    monkeypatch.setattr(module, "MOUNTS", str(tmp_path / "missing"))
+    monkeypatch.setattr(os_storage, "MOUNTS", str(tmp_path / "missing"))
     assert "the file system is unknown" in directory.why_not_mapped()
-    monkeypatch.setattr(module.sys, "platform", "darwin")
+    monkeypatch.setattr(os_storage.sys, "platform", "darwin")
     assert "the system is darwin, not Linux" == directory.why_not_mapped()
 
 

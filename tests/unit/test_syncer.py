@@ -5,7 +5,7 @@ import queue
 import threading
 
 from lsmdbm._base.errors import FailedError
-from lsmdbm._base.storage import OsStorage
+from lsmdbm._base.os_storage import OsStorage
 from lsmdbm._engine.syncer import NAME, Syncer
 
 INTERVAL = 7.0

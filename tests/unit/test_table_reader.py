@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lsmdbm._base.chunk import KEY_ONLY, MAX_KEY_BYTES, MISSING
 from lsmdbm._base.errors import CorruptionError, error
 from lsmdbm._base.lru import LRU
-from lsmdbm._base.storage import OsStorage
+from lsmdbm._base.os_storage import OsStorage
 from lsmdbm._format import envelope, table_reader, table_writer
 from lsmdbm._format.block import encode_body, encode_head
 from lsmdbm._format.bloom import hash_key, pattern
