@@ -19,8 +19,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from lsmdbm._base.storage import Directory
+from lsmdbm._engine.log import Log
 from lsmdbm._engine.names import WAL, file_name
-from lsmdbm._engine.wal import Log
 from lsmdbm._format.manifest import NO_LOG, Manifest
 
 LEAST_BYTES = 64 << 10  # that a log counts: an opening per write would leave thousands of them in a megabyte

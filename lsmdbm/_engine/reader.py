@@ -26,6 +26,7 @@ from lsmdbm._base.leftovers import leave, taken
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, Storage
 from lsmdbm._engine.feed import Feed, Step, log_records
+from lsmdbm._engine.log import Log
 from lsmdbm._engine.memtable import Memtable, fold_newest
 from lsmdbm._engine.moment import Moment, still_open
 from lsmdbm._engine.names import MANIFEST, WAL, file_name, numbers, parse
@@ -33,7 +34,6 @@ from lsmdbm._engine.recovery import Recovered, apply, decoded, recover
 from lsmdbm._engine.stats import Stats, Totals, gather
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.view import AFTER_FORK, GoneView, View
-from lsmdbm._engine.wal import Log
 from lsmdbm._format import records
 from lsmdbm._format.coding import Malformed
 from lsmdbm._format.records import HEADER_BYTES, RECORD_BYTES, LogHeader

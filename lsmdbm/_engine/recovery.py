@@ -24,10 +24,10 @@ from typing import NamedTuple
 
 from lsmdbm._base.errors import CorruptionError, NotFoundError, error
 from lsmdbm._base.storage import Directory, File
+from lsmdbm._engine.log import Log
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.names import MANIFEST, TABLE, WAL, file_name, numbers, parse
 from lsmdbm._engine.version import Version
-from lsmdbm._engine.wal import Log
 from lsmdbm._format import manifest as manifests
 from lsmdbm._format import records
 from lsmdbm._format.coding import Malformed, Unsupported

@@ -13,7 +13,7 @@ import pytest
 import lsmdbm
 from lsmdbm import CorruptionError, NotFoundError, error
 from lsmdbm._base.chunk import MAX_KEY_BYTES
-from lsmdbm._engine import loading, wal
+from lsmdbm._engine import appender, loading
 from lsmdbm.bulk import TableWriter, bulk_load
 
 TINY = {"memtable_bytes": 4096, "block_bytes": 256}
@@ -237,7 +237,7 @@ def test_an_ingest_that_no_sequence_is_left_for_is_refused(monkeypatch):
     build("file", {"a": "1"})
     with lsmdbm.open("db", "c") as db:
         db["a"] = "0"
-        monkeypatch.setattr(wal, "MAX_LOG_OPERATIONS", 1 << 70)
+        monkeypatch.setattr(appender, "MAX_LOG_OPERATIONS", 1 << 70)
 
         with pytest.raises(error, match="no sequence is left"):
             db.ingest(["file"])

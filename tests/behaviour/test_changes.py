@@ -9,7 +9,7 @@ import pytest
 
 import lsmdbm
 from lsmdbm._base.errors import ClosedError, CorruptionError, FailedError, HistoryLostError
-from lsmdbm._engine import feed, keeping, wal
+from lsmdbm._engine import appender, feed, keeping
 from lsmdbm._format.position import Position
 from lsmdbm.bulk import TableWriter
 from lsmdbm.database import open_on
@@ -29,7 +29,7 @@ def storage():
 
 @pytest.fixture
 def short_logs(monkeypatch):
-    monkeypatch.setattr(wal, "MAX_LOG_BYTES", 300)
+    monkeypatch.setattr(appender, "MAX_LOG_BYTES", 300)
     monkeypatch.setattr(keeping, "LEAST_BYTES", 1)
 
 

@@ -7,8 +7,8 @@ import pytest
 
 import lsmdbm
 from lsmdbm._base.chunk import MAX_KEY_BYTES
+from lsmdbm._engine.appender import MAX_LOG_BYTES
 from lsmdbm._engine.names import TABLE, WAL, numbers
-from lsmdbm._engine.wal import MAX_LOG_BYTES
 from support.budgets import Budget
 from support.child import Child
 from support.layers import TINY

@@ -10,7 +10,7 @@ import random
 
 import pytest
 
-from lsmdbm._engine import wal
+from lsmdbm._engine import appender
 from support.budgets import Budget
 from support.crash_storage import CrashStorage, Killed
 from support.sweep import STEPS, Sweep, finished
@@ -44,7 +44,7 @@ EVERYTHING = (
 @pytest.fixture(autouse=True)
 def short_logs(monkeypatch):
     """Let logs be rotated every few writes, so that there are chains of them."""
-    monkeypatch.setattr(wal, "MAX_LOG_BYTES", 300)
+    monkeypatch.setattr(appender, "MAX_LOG_BYTES", 300)
 
 
 def part(suite, name, share, **options):

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from lsmdbm._base.storage import Directory, File, Storage
-from lsmdbm._engine import wal
+from lsmdbm._engine import appender
+from lsmdbm._engine.mapped import DISK_FULL
 from support.budgets import Budget
 from support.faults import SCENARIOS, Fault, Trial, faults, is_of_a_flush_at_close
 from support.workload import LEVELS
@@ -71,10 +72,10 @@ HARMLESS = {  # why a fault may go by without a word
         site.operation in ("open", "create") and fault.errno == errno.EMFILE
     ),
     "a log without a mark is suspect, no more": lambda fault, site: (
-        {"_mark", "_mark_ended"} & set(site.callers) and fault.errno in wal.DISK_FULL
+        {"_mark", "_mark_ended"} & set(site.callers) and fault.errno in DISK_FULL
     ),
     "a log that cannot be mapped is written by system calls": lambda fault, site: (
-        site.operation == "map" and fault.errno not in wal.DISK_FULL
+        site.operation == "map" and fault.errno not in DISK_FULL
     ),
     "room behind the last record holds zeros, which end a log as well": lambda fault, site: (
         site.operation == "unmap"
@@ -95,7 +96,7 @@ HARMLESS = {  # why a fault may go by without a word
 
 @pytest.fixture(autouse=True)
 def short_logs(monkeypatch):
-    monkeypatch.setattr(wal, "MAX_LOG_BYTES", 700)
+    monkeypatch.setattr(appender, "MAX_LOG_BYTES", 700)
 
 
 def static_sites(paths):

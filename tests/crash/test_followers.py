@@ -7,7 +7,7 @@ the crash it either goes on to what the database holds, or it is told that what 
 import pytest
 
 from lsmdbm._base.errors import CorruptionError
-from lsmdbm._engine import keeping, wal
+from lsmdbm._engine import appender, keeping
 from support.budgets import Budget
 from support.followers import IN_THE_LOG, sweep
 from support.sites import Site, removed
@@ -19,7 +19,7 @@ FIGURES = {"small": 150, "default": 600, "crash": 30_000, "long": 1_000_000}
 @pytest.fixture(autouse=True)
 def short_logs(monkeypatch):
     """Let there be many logs, and let each count as what it is."""
-    monkeypatch.setattr(wal, "MAX_LOG_BYTES", 300)
+    monkeypatch.setattr(appender, "MAX_LOG_BYTES", 300)
     monkeypatch.setattr(keeping, "LEAST_BYTES", 1)
 
 

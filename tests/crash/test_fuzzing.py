@@ -17,7 +17,7 @@ import pytest
 
 from lsmdbm._base import chunk
 from lsmdbm._base.errors import CorruptionError, error
-from lsmdbm._engine import names, wal
+from lsmdbm._engine import appender, names
 from lsmdbm._format import block, coding, manifest, table_reader
 from lsmdbm._format.block import MAX_COUNT, encode_head
 from lsmdbm._format.envelope import MAX_COMPRESSED
@@ -259,7 +259,7 @@ FAULTS = {  # what is left out: the files that show it, where it is, and what co
         *(lambda: manifest_with(40, names.MAX_NUMBER), names.Counter, "take", taken_without_limit),
     ),
     "the limit of sequences": (
-        *(lambda: manifest_with(48, names.MAX_NUMBER), wal, "MAX_LOG_OPERATIONS", -(1 << 70)),
+        *(lambda: manifest_with(48, names.MAX_NUMBER), appender, "MAX_LOG_OPERATIONS", -(1 << 70)),
     ),
     "the bounds of a field": (lambda: manifest_with(80, 7), coding.Cursor, "take", taken_unchecked),
     "the boundary of the decoders": (

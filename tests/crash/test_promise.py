@@ -9,8 +9,8 @@ import random
 import pytest
 
 from lsmdbm._base.errors import CorruptionError, NotFoundError
-from lsmdbm._engine import wal
-from lsmdbm._engine.wal import BUFFER_BYTES
+from lsmdbm._engine import appender
+from lsmdbm._engine.appender import BUFFER_BYTES
 from lsmdbm.database import open_on
 from support.crash_storage import CrashStorage
 from support.disk import POWER_LOSSES
@@ -23,7 +23,7 @@ KEYS = [b"key%d" % number for number in range(12)]
 
 @pytest.fixture(autouse=True)
 def short_logs(monkeypatch):
-    monkeypatch.setattr(wal, "MAX_LOG_BYTES", 600)
+    monkeypatch.setattr(appender, "MAX_LOG_BYTES", 600)
 
 
 @pytest.fixture

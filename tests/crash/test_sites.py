@@ -16,7 +16,8 @@ import pytest
 
 import lsmdbm
 from lsmdbm._base.errors import CorruptionError, NotFoundError, error
-from lsmdbm._engine import wal, writer
+from lsmdbm._engine import appender, writer
+from lsmdbm._engine.mapped import DISK_FULL
 from lsmdbm.database import open_on
 from support import sites
 from support.budgets import Budget
@@ -106,7 +107,7 @@ def failing(case, reach, wanted=lambda fault, site: True):
     for fault in rng.sample(every, min(60, len(every))):
         reach.count()
         trial.run(fault)
-        heard = trial.is_noticed or fault.kind in ("late", "short") or fault.errno in wal.DISK_FULL
+        heard = trial.is_noticed or fault.kind in ("late", "short") or fault.errno in DISK_FULL
         site = trial.struck[0]
         assert heard or is_of_a_flush_at_close(site) or not site.operation.endswith("sync"), fault
 
@@ -254,7 +255,7 @@ def rot_after_crashes(case, reach):
 
 
 WAL, INSTALL, RECOVERY = "_engine.wal", "_engine.install", "_engine.recovery"
-WRITER, DURABILITY = "_engine.writer", "_engine.durability"
+WRITER, DURABILITY, APPENDER = "_engine.writer", "_engine.durability", "_engine.appender"
 RECORDS, FOOTER, MAPPED = "_format.records", "_format.footer", "_engine.mapped"
 SYNC_PARENT = "synced(lambda: {}storage.sync_parent({}directory.path))"
 INSTALLED = "self._installer.install(state, follow)"
@@ -337,14 +338,17 @@ ORDER_SITES = {
     ): crashes,
     Site("only flushed logs are forgotten", WAL, "Wal.flushed", "log.last_seq <= last_seq", "True"): crashes,
     Site("the buffer before a sync", WAL, "Wal.target", "self.drain()"): crashes,
-    Site("the buffer before a rotation", WAL, "Wal.rotate", "self.drain()"): crashes,
+    Site("the buffer before a rotation", APPENDER, "Appender.rotate", "self.drain()"): crashes,
     Site("the buffer before the end", DURABILITY, "Durability.end_log", "wal.drain()"): crashes,
     Site(
-        "a log names the one before", WAL, "Wal.rotate", "self.prev = (log.number, log.end, log.last_seq)"
+        "a log names the one before",
+        APPENDER,
+        "Appender.rotate",
+        "self.prev = (log.number, log.end, log.last_seq)",
     ): crashes,
-    Site("a full log is ended", WAL, "Wal._with_room", "self.rotate()"): crashes,
+    Site("a full log is ended", APPENDER, "Appender._with_room", "self.rotate()"): crashes,
     Site(
-        *("a record is made anew for the next log", WAL, "Wal._with_room"),
+        *("a record is made anew for the next log", APPENDER, "Appender._with_room"),
         *("records.moved(record, self._seed)", "record"),
     ): crashes,
     Site("room for a mark", MAPPED, "Mapper.map", "length - MARK_BYTES", "length"): crashes,
@@ -370,7 +374,7 @@ RECOVERY_SITES = {
     Site(
         "a mark behind a log that ended", WAL, "Wal.note_durable", "self._mark_ended(target.logs[-1])"
     ): damage,
-    Site("half a record is cut off", WAL, "Wal._give_up", "file.truncate(offset)"): full_disks,
+    Site("half a record is cut off", APPENDER, "Appender._give_up", "file.truncate(offset)"): full_disks,
 }
 CHECKSUM_SITES = {
     Site("log header", RECORDS, "LogHeader.decode", HEADER_CRC, NO): damage,
@@ -438,7 +442,7 @@ BEYOND_CRASHES = {
         *("what was allocated in vain is given back", MAPPED, "Mapper.map", "file.truncate(0)")
     ): f"{UNIT_MAPPED}::test_a_full_disk_is_an_error_and_gets_back_what_there_was",
     Site(
-        *("what was allocated ahead is given back", WAL, "Wal._unmap", "file.unmap(end)")
+        *("what was allocated ahead is given back", APPENDER, "Appender._unmap", "file.unmap(end)")
     ): "unit/test_wal.py::test_the_rest_of_a_mapped_log_is_given_back_at_its_end",
     # Copies and removal have a sweep of their own
     Site("bytes of a copy", "_engine.backup", "_copy", "target.fsync()"): COPIES,
@@ -473,7 +477,7 @@ MODULES = sorted(
 @pytest.fixture(autouse=True)
 def short_logs(monkeypatch):
     """Logs that end soon, and stay: what is closed would hold none else, and none of their marks mattered."""
-    monkeypatch.setattr(wal, "MAX_LOG_BYTES", 300)
+    monkeypatch.setattr(appender, "MAX_LOG_BYTES", 300)
     monkeypatch.setattr(writer, "FLUSHED_AT_CLOSE", 1e-9)
 
 

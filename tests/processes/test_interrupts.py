@@ -15,7 +15,7 @@ from contextlib import suppress
 import pytest
 
 import lsmdbm
-from lsmdbm._engine import wal
+from lsmdbm._engine import appender
 from lsmdbm._engine.dead import DeadRanges
 from lsmdbm._engine.store import Store
 from lsmdbm._engine.writer import Writer
@@ -162,7 +162,7 @@ def log_io(seed, request, monkeypatch):
     """How the log is written: in half of the tests into mappings, where that can be, of two records each."""
     found = random.Random(f"{seed} {request.node.name}").choice(("pwrite", "auto"))
     if found == "auto":
-        monkeypatch.setattr(wal, "MAX_LOG_BYTES", 300)
+        monkeypatch.setattr(appender, "MAX_LOG_BYTES", 300)
     return found
 
 
@@ -280,13 +280,13 @@ def test_a_store_that_does_not_heal_is_noticed(tmp_path, monkeypatch):
     """The planted fault."""
     monkeypatch.setattr(Writer, "_heal", lambda self: None)
     operation = OPERATIONS["put"]
-    with pytest.raises(AssertionError, match="wal.py|writer.py"):
+    with pytest.raises(AssertionError, match="appender.py|writer.py"):
         interrupt_all_over(tmp_path, operation.call, [OLD, operation.after[0](OLD)])
 
 
 def test_a_put_that_begins_a_mapped_log_can_be_interrupted_at_any_opcode(mappable, monkeypatch, seed, budget):
     """It ends one log, cuts it, creates and maps another; the puts behind it have to find one."""
-    monkeypatch.setattr(wal, "MAX_LOG_BYTES", 300)
+    monkeypatch.setattr(appender, "MAX_LOG_BYTES", 300)
     operation = OPERATIONS["put"]
     stride = {"small": 41, "default": 13}.get(budget, 1)
     numbers = itertools.count(seed % stride, stride)

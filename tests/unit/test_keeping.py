@@ -4,7 +4,7 @@ import pytest
 
 from lsmdbm._engine import keeping
 from lsmdbm._engine.keeping import KeptLogs
-from lsmdbm._engine.wal import Log
+from lsmdbm._engine.log import Log
 from lsmdbm._format.manifest import NO_LOG
 from support.crash_storage import CrashStorage
 from support.engine import PATH, current, names, new_directory, open_store

@@ -12,13 +12,14 @@ import pytest
 
 from lsmdbm._base.errors import ClosedError, CorruptionError, FailedError, error
 from lsmdbm._base.leftovers import clear_up
+from lsmdbm._engine import appender as appender_module
 from lsmdbm._engine import store as store_module
 from lsmdbm._engine import tree as tree_module
 from lsmdbm._engine import wal as wal_module
 from lsmdbm._engine import writer as writer_module
+from lsmdbm._engine.appender import BUFFER_BYTES, BUFFER_SECONDS
 from lsmdbm._engine.recovery import CHAIN_LOGS
 from lsmdbm._engine.tree import STALL_MEMTABLES
-from lsmdbm._engine.wal import BUFFER_BYTES, BUFFER_SECONDS
 from lsmdbm._format import records
 from support.crash_storage import MODES, WRITES, CrashFile, CrashStorage, Killed, failure
 from support.disk import POWER_LOSSES
@@ -432,7 +433,7 @@ def test_by_hand_nothing_is_flushed_until_it_is_asked_for(storage, opened):
 
 @pytest.mark.parametrize("background", ["manual", "inline"])
 def test_a_full_log_is_rotated_without_a_flush(storage, opened, monkeypatch, background):
-    monkeypatch.setattr(wal_module, "MAX_LOG_BYTES", 1000)
+    monkeypatch.setattr(appender_module, "MAX_LOG_BYTES", 1000)
     monkeypatch.setattr(writer_module, "QUANTUM", 64)
     store = opened(background=background, memtable_bytes=1 << 20)
     expected = fill(store, 100)
@@ -621,7 +622,7 @@ class Interrupt(BaseException):
 
 
 ENGINE = (
-    *("store.py", "writer.py", "durability.py", "tree.py", "wal.py"),
+    *("store.py", "writer.py", "durability.py", "tree.py", "appender.py", "wal.py"),
     *("memtable.py", "background.py", "install.py", "count.py"),
 )
 

@@ -160,7 +160,7 @@ def test_pay_does_nothing_but_rotate_when_background_is_manual(monkeypatch):
     machine.tree.pay(4 * LIMIT)
     assert (0, 1) == (len(machine.tree.view.version), len(names(machine.storage, WAL)))
 
-    monkeypatch.setattr("lsmdbm._engine.wal.MAX_LOG_BYTES", LIMIT)
+    monkeypatch.setattr("lsmdbm._engine.appender.MAX_LOG_BYTES", LIMIT)
     machine.tree.pay(1)
     machine.put(b"b")
     assert 2 == len(names(machine.storage, WAL))

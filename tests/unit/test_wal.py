@@ -6,10 +6,12 @@ import random
 import pytest
 
 from lsmdbm._base.errors import FailedError, error
-from lsmdbm._engine import wal as wal_module
+from lsmdbm._engine import appender as appender_module
+from lsmdbm._engine.appender import BUFFER_BYTES, BUFFER_SECONDS
+from lsmdbm._engine.log import Log
 from lsmdbm._engine.mapped import FIRST_LOG_BYTES, Mapper
 from lsmdbm._engine.names import WAL, Counter
-from lsmdbm._engine.wal import BUFFER_BYTES, BUFFER_SECONDS, Log, Wal
+from lsmdbm._engine.wal import Wal
 from lsmdbm._format import records
 from lsmdbm._format.coding import MAX_NUMBER
 from lsmdbm._format.records import HEADER_BYTES, MARK_BYTES, RECORD_BYTES, LogHeader
@@ -545,7 +547,7 @@ def test_without_logs_the_next_number_is_the_lowest_that_may_be_needed(directory
 
 
 def test_a_log_is_full_at_its_limit(wal, monkeypatch):
-    monkeypatch.setattr(wal_module, "MAX_LOG_BYTES", HEADER_BYTES + 2 * (RECORD_BYTES + 5 + 8))
+    monkeypatch.setattr(appender_module, "MAX_LOG_BYTES", HEADER_BYTES + 2 * (RECORD_BYTES + 5 + 8))
     put(wal, b"key")
     assert not wal.is_full()
     put(wal, b"key")
@@ -867,7 +869,7 @@ def test_a_record_that_does_not_fit_into_a_mapped_log_begins_the_next_one(storag
 
 def test_a_record_that_moves_to_the_next_log_promises_nothing(storage, mapped, monkeypatch):
     """It had been made for a log of which something was durable, and with another salt."""
-    monkeypatch.setattr(wal_module, "MAX_LOG_BYTES", 300)
+    monkeypatch.setattr(appender_module, "MAX_LOG_BYTES", 300)
     put(mapped, b"first")
     sync(mapped)
     put(mapped, b"second", b"x" * 80)
@@ -882,7 +884,7 @@ def test_a_record_that_moves_to_the_next_log_promises_nothing(storage, mapped, m
 
 @pytest.mark.parametrize("size", range(55, 90))
 def test_a_mark_fits_behind_any_record_of_a_mapped_log(storage, mapped, monkeypatch, size):
-    monkeypatch.setattr(wal_module, "MAX_LOG_BYTES", 300)
+    monkeypatch.setattr(appender_module, "MAX_LOG_BYTES", 300)
     put(mapped, b"1", b"x" * 20)
     put(mapped, b"2", b"x" * size)
     number = mapped.number
@@ -894,7 +896,7 @@ def test_a_mark_fits_behind_any_record_of_a_mapped_log(storage, mapped, monkeypa
 
 def test_a_mark_fits_behind_the_mark_of_a_mapped_log_that_ended(storage, mapped, monkeypatch):
     """Even if it was interrupted before it was unmapped."""
-    monkeypatch.setattr(wal_module, "MAX_LOG_BYTES", 300)
+    monkeypatch.setattr(appender_module, "MAX_LOG_BYTES", 300)
     put(mapped, b"1", b"x" * (300 - MARK_BYTES - HEADER_BYTES - RECORD_BYTES - 6))
     sync(mapped, mark=True)
     assert 300 == mapped.position[0]
@@ -907,7 +909,7 @@ def test_a_mark_fits_behind_the_mark_of_a_mapped_log_that_ended(storage, mapped,
 
 
 def test_a_record_larger_than_a_mapped_log_stands_alone_in_one_that_is_not(storage, mapped, monkeypatch):
-    monkeypatch.setattr(wal_module, "MAX_LOG_BYTES", 300)
+    monkeypatch.setattr(appender_module, "MAX_LOG_BYTES", 300)
     before = storage.count
     put(mapped, b"1", b"x" * 500)
     put(mapped, b"2")
@@ -995,7 +997,7 @@ def change_of(record):
 def test_logs_hold_what_was_advanced_over_after_any_calls(seed, budget, way, monkeypatch):
     """And each names the one before, promises only what a sync has covered, and has a mark before it does."""
     rounds = {"small": 20, "default": 100, "crash": 300, "long": 5000}[budget]
-    monkeypatch.setattr(wal_module, "MAX_LOG_BYTES", 400)
+    monkeypatch.setattr(appender_module, "MAX_LOG_BYTES", 400)
     done = 0
     for number in range(rounds):
         rng = random.Random(f"{seed} wal {way} {number}")
