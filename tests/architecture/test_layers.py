@@ -103,6 +103,14 @@ def test_every_module_has_its_place():
     assert [] == misplaced(ROOT)
 
 
+@pytest.mark.parametrize("layer", ["lsmdbm._base.", "lsmdbm._format.", "lsmdbm._engine."])
+def test_a_layer_says_which_files_it_has_in_their_order(layer):
+    law = ast.get_docstring(parse_all(ROOT)[layer.removesuffix(".")])
+    files = law.partition("Files, in import order: ")[2].partition(".")[0]
+
+    assert LAYERS[layer].split() == files.replace(",", "").split()
+
+
 def test_imports_point_down_or_left_and_dependencies_stay_home():
     assert [] == forbidden(ROOT)
 
