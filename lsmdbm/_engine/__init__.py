@@ -2,7 +2,7 @@
 
 Files, in import order: names, memtable, merge, version, tables, view, count, dead, moment, validation, draft,
 stats, install, mapped, log, appender, wal, keeping, plan, leveled, tiered, fifo, picker, samples, jobs,
-delegate, ingest, background, recovery, feed, tree, reader, syncer, group, writer, durability, store, worker,
-sharing, recognition, check, anatomy, removal, destination, backup, findings, seniority, remains, repair,
-building, loading.
+delegate, ingest, background, recovery, feed, tree, reader, syncer, group, writer, durability, reading, store,
+worker, sharing, recognition, check, anatomy, removal, destination, backup, findings, seniority, remains,
+repair, building, loading.
 """

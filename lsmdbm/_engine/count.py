@@ -25,6 +25,7 @@ from lsmdbm._base.errors import error
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.view import View
 from lsmdbm._format.coding import MAX_NUMBER
+from lsmdbm._format.manifest import TableMeta
 
 LOOKUP_COST = 8  # a look below costs about as much as scanning this many keys,
 LOOKUP_ENTRIES = 4  # or as flushing this many entries
@@ -77,6 +78,15 @@ def after_flush(view: View, flushed: tuple[Memtable, ...]) -> int | None:
             return None
         total += memtable.change
     return total
+
+
+def after_ingest(view: View, metas: list[TableMeta]) -> int | None:
+    """Return `table_keys` of a view of tables alone with these on top; None if that takes a count."""
+    if view.table_keys is None or any(
+        meta.tombstones or view.version.overlaps_below(-1, meta.smallest, meta.largest) for meta in metas
+    ):
+        return None
+    return view.table_keys + sum(meta.entries for meta in metas)
 
 
 def census(view: View) -> tuple[int, int]:

@@ -1,58 +1,47 @@
-"""Store: the conductor.  Hands writes to the writer, keeps what they are promised, hands out views.
+"""Store: the conductor.  Hands writes to the writer, keeps what they are promised, and closes.
 
     write    writer: log, memtable -> durability: what its level asks for
-    read     view.get; or seal what is active, and view.chunks
+    read     as `reading` has it
     close    drop jobs, sync, mark the log, let go of everything
 
 What a write is, and what an interrupted one has left, is in `writer`; what is live, and what becomes of it,
 in `tree`; when it is synced, in `durability`.  Here stands in which order these are asked, under which lock.
 
-Thread safety: every public method may be called from any thread.  `get` takes no lock.
+Thread safety: every public method may be called from any thread.
 """
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
 
-from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.ending import EndingLock
 from lsmdbm._base.errors import FailedError, error
 from lsmdbm._base.intervals import Intervals
-from lsmdbm._base.leftovers import leave, taken
+from lsmdbm._base.leftovers import taken
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File, Storage
 from lsmdbm._engine.background import Job
-from lsmdbm._engine.count import census
-from lsmdbm._engine.dead import watched
 from lsmdbm._engine.draft import Draft
 from lsmdbm._engine.durability import Durability
-from lsmdbm._engine.feed import Feed, Step
 from lsmdbm._engine.ingest import Source
 from lsmdbm._engine.jobs import Workshop
 from lsmdbm._engine.mapped import mapper_for
 from lsmdbm._engine.memtable import load_order
-from lsmdbm._engine.merge import visible
-from lsmdbm._engine.moment import Moment, still_open
 from lsmdbm._engine.names import Counter
 from lsmdbm._engine.plan import Limits
+from lsmdbm._engine.reading import Reading
 from lsmdbm._engine.recovery import Recovered
-from lsmdbm._engine.stats import Stats
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.tree import Tree
 from lsmdbm._engine.validation import check_conflict, valid_view
-from lsmdbm._engine.view import AFTER_FORK, View
+from lsmdbm._engine.view import AFTER_FORK
 from lsmdbm._engine.wal import Wal
 from lsmdbm._engine.writer import Writer, reentered
-from lsmdbm._format.manifest import Manifest
-
-M = TypeVar("M", bound=Moment)
 
 SLICE_BYTES = 1 << 20  # flush() and compact() let other threads in after this much work
 
 
-class Store:
+class Store(Reading):
     """One database, open for writing.
 
     Args:
@@ -66,17 +55,15 @@ class Store:
     def __init__(
         self, storage: Storage, directory: Directory, lock: File, options: Options, recovered: Recovered
     ) -> None:
-        self._directory = directory
-        self._lock_file = lock
-        self._tables = Tables(directory, options)
-        counter = Counter(recovered.next_number, self._tables.make_room)
-        self._wal = Wal(directory, storage, counter, recovered.next_seq, recovered.logs, recovered.prev)
-        self._wal.mapper = mapper_for(options.log_io, directory)
-        workshop = Workshop(storage, directory, counter, self._tables, options, Limits.of(options))
-        self._tree = Tree(workshop, self._wal, recovered)
-        self._writer = Writer(storage, directory, self._wal, self._tree, options, recovered)
+        tables = Tables(directory, options)
+        counter = Counter(recovered.next_number, tables.make_room)
+        logs, prev, mapper = recovered.logs, recovered.prev, mapper_for(options.log_io, directory)
+        wal = Wal(directory, storage, counter, recovered.next_seq, logs, prev, mapper=mapper)
+        workshop = Workshop(storage, directory, counter, tables, options, Limits.of(options))
+        tree = Tree(workshop, wal, recovered)
+        super().__init__(directory, tables, Writer(storage, directory, wal, tree, options, recovered))
         self._durability = Durability(storage, self._writer, options)
-        self._snapshots: weakref.WeakSet[Moment] = weakref.WeakSet()
+        self._lock_file = lock
         self._is_released = False
 
     @property
@@ -84,138 +71,10 @@ class Store:
         """How to work; stronger as soon as another handle asks for more."""
         return self._durability.options
 
-    # -- reading ------------------------------------------------------------------------------------
-
-    @property
-    def view(self) -> View:
-        """What a read of this moment sees; its active memtable still grows."""
-        return self._tree.view
-
-    def get(self, key: bytes) -> bytes | None:
-        """Return the value of `key`, None if there is none."""
-        return self._tree.view.get(key)
-
-    def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Return the values of those keys that have one, as of now."""
-        with self._writer.exclusive():
-            self._writer.prepare_read()
-            view = self._tree.view
-            recent = view.recent(keys)
-        return view.get_many(keys, recent)
-
-    def refresh(self) -> None:
-        """Do nothing: reads see the newest state."""
-        self._writer.check_open()
-
-    def pin(self) -> View:
-        """Return a view that nothing changes any more.  O(1), but for folding small memtables."""
-        with self._writer.exclusive():
-            self._writer.prepare_read()
-            return self._tree.pin()
-
-    def snapshot(self) -> Moment:
-        """Return the moment of now, to be kept.  O(1), but for folding small memtables."""
-        return self._kept(Moment)
-
-    def transaction(self) -> Draft:
-        """Return a draft over the moment of now.  O(1), but for folding small memtables."""
-        return self._kept(Draft)
-
-    def _kept(self, kind: type[M]) -> M:
-        with self._writer.exclusive():
-            self._writer.prepare_read()
-            moment = kind(self._tree.pin(), self._give_back)
-            self._snapshots.add(moment)
-            return moment
-
-    def _give_back(self) -> None:
-        """Unlink the tables that a snapshot was the last to need; later, if somebody writes just now."""
-        if self._tables.has_retired:  # what is retired after this look is collected after it
-            leave(self._collect_unless_busy)
-
-    def _collect_unless_busy(self) -> bool:
-        with taken(self._writer.lock) as is_free:
-            if is_free and not self._writer.is_closed and self._writer.failed() is None:
-                self._tables.collect()
-            return is_free
-
-    def chunks(
-        self, start: bytes | None, stop: bytes | None, *, reverse: bool = False, keys_only: bool = False
-    ) -> Chunks:
-        """Return the entries with `start <= key < stop`, as of now, as a stream of chunks."""
-        with self._writer.exclusive():
-            self._writer.prepare_read()
-            view = self._tree.pin()
-            seq, (low, high) = self._wal.seq, self._writer.dead.narrowed(start, stop)
-        if not view.may_delete():
-            return view.merged(low, high, reverse=reverse, keys_only=keys_only)
-
-        def remember(found: bytes | None, walked: int) -> None:
-            if self._writer.owned():
-                return  # a handler inside a write
-            with self._writer.lock:
-                if self._wal.seq == seq:  # nothing was written into the range meanwhile
-                    self._writer.dead.note(start, stop, found, walked, reverse=reverse)
-
-        merged = view.merged(low, high, reverse=reverse, keys_only=keys_only)
-        return visible(watched(merged, reverse, remember))
-
-    def first(
-        self, start: bytes | None, stop: bytes | None, *, reverse: bool = False, keys_only: bool = False
-    ) -> tuple[bytes, bytes] | None:
-        """Return the first entry of a range, the last one if `reverse`; None if there is none."""
-        with self._writer.exclusive():
-            self._writer.prepare_read()
-            return self._writer.dead.first(self._tree.view, start, stop, reverse=reverse, keys_only=keys_only)
-
-    def length(self) -> int:
-        """Return the exact number of keys."""
-        with self._writer.exclusive():
-            self._writer.prepare_read()
-            view = self._tree.pin()
-        table_keys, total = census(view)  # may read for long: others go on meanwhile
-        with self._writer.exclusive():
-            if not self._writer.is_closed:
-                self._tree.learn_count(view, table_keys, total)
-        return total
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the store answers nothing any more."""
-        return self._writer.is_closed
-
     @property
     def is_released(self) -> bool:
         """Whether the store has let go of everything, the writer lock included."""
         return self._is_released
-
-    @property
-    def manifest(self) -> Manifest:
-        """What was installed last."""
-        return self._tree.manifest
-
-    def changes(self, position: bytes | int | None) -> Iterator[Step]:
-        """Return what was written from a position on, up to now, record by record."""
-        with self._writer.exclusive(), self._writer.noting_failure():
-            return self._feed().since(position, self._writer.check_open)
-
-    def position(self, seq: int | None = None) -> bytes:
-        """Return the position of now, or the one behind all writes below a sequence."""
-        with self._writer.exclusive(), self._writer.noting_failure():
-            self._writer.settle()
-            feed = self._feed()
-            return feed.position(feed.next_seq if seq is None else seq)
-
-    def _feed(self) -> Feed:
-        """Return what the files of the logs hold by now, which is all that was written."""
-        self._writer.write_out()
-        return Feed(self._directory, self._tree.manifest.uuid, self._wal.head(), self._wal.seq)
-
-    def stats(self) -> Stats:
-        """Return the figures of this moment."""
-        with self._writer.exclusive():
-            self._writer.check_open()
-            return self._tree.stats(self._writer.failed(), still_open(self._snapshots))
 
     # -- writing ------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ from typing import cast
 from lsmdbm._base.errors import FailedError, error
 from lsmdbm._base.intervals import Intervals, united
 from lsmdbm._engine.background import Background, Job
-from lsmdbm._engine.count import Count, after_flush
+from lsmdbm._engine.count import Count, after_flush, after_ingest
 from lsmdbm._engine.ingest import Source, placed, spans
 from lsmdbm._engine.install import Installer
 from lsmdbm._engine.jobs import Workshop, adopt, finished
@@ -198,7 +198,7 @@ class Tree:
 
     def _install_compaction(self, plan: Plan, metas: list[TableMeta]) -> None:
         if not {meta.number for meta in plan.inputs} & {meta.number for meta in self.view.version}:  # rule 2
-            self._retire_void(metas, self.view.version)
+            self._retire_unused(metas, self.view.version)
             return
         fresh = voided(tuple(metas), self.view.version.voided_since(plan.inputs))
         version = self.view.version.replace(plan.inputs, {plan.level: fresh}, is_drop=plan.is_drop)
@@ -209,7 +209,7 @@ class Tree:
             tracked = self._workshop.tables.track(version)
             sealed = self._uncounted(view.sealed) if plan.is_drop else view.sealed
             self.view = view.with_version(tracked, sealed, table_keys)
-            self._retire_void(metas, tracked)
+            self._retire_unused(metas, tracked)
 
         self._install(version, self.view.flushed_seq, table_keys, move_over)
         if plan.is_drop:
@@ -221,8 +221,8 @@ class Tree:
             self._totals.compactions += 1
             self._totals.compacted_bytes += sum(meta.file_bytes for meta in metas)
 
-    def _retire_void(self, outputs: Sequence[TableMeta], version: Version) -> None:
-        """See to the outputs of a compaction that became void before they were installed."""
+    def _retire_unused(self, outputs: Sequence[TableMeta], version: Version) -> None:
+        """See to the tables of a compaction or an ingest that are not live after all."""
         live = {meta.number for meta in version}
         self._workshop.tables.retire(meta for meta in outputs if meta.number not in live)
 
@@ -272,7 +272,7 @@ class Tree:
         compacting = self.background.compacting
         plan = compacting.plan if compacting is not None else None
         version = view.version.replace((), placed(metas, view.version, self._workshop.limits, plan))
-        table_keys = _count_with(metas, view)
+        table_keys = after_ingest(view, metas)
 
         def move_over() -> None:
             self._wal.skip()
@@ -289,12 +289,11 @@ class Tree:
         """End an ingest that was cut off.  Interrupted or failed, it is done again."""  # rule 4
         if not self._ingested:
             return
-        view, tables = self.view, self._workshop.tables
+        view = self.view
         self.view = view.with_active(Memtable(self._wal.seq), ())  # its sequence may have been taken
         self.install_empty_memory()
-        live = {meta.number for meta in view.version}
-        tables.retire(meta for meta in self._ingested if meta.number not in live)
-        tables.collect()
+        self._retire_unused(self._ingested, view.version)
+        self._workshop.tables.collect()
         self._ingested = []
 
     # -- counting -----------------------------------------------------------------------------------
@@ -390,12 +389,3 @@ class Tree:
         self._totals.stalls = self.background.stalls
         trouble = failure or self.background.trouble
         return gather(self.view, self._wal.log_count(), self._totals, trouble, snapshots)
-
-
-def _count_with(metas: list[TableMeta], view: View) -> int | None:
-    """Return how many live keys the tables of a view hold with others on top; None if that takes a count."""
-    if view.table_keys is None or any(
-        meta.tombstones or view.version.overlaps_below(-1, meta.smallest, meta.largest) for meta in metas
-    ):
-        return None
-    return view.table_keys + sum(meta.entries for meta in metas)

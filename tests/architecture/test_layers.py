@@ -9,12 +9,13 @@ ROOT = Path(__file__).parents[2]
 LAYERS = {  # lowest layer first; inside a layer, lowest module first
     "lsmdbm._base.": "public errors ending forking leftovers options chunk intervals process storage paths"
     " os_file os_storage lru",
-    "lsmdbm._format.": "coding columns records manifest bloom envelope block dictionaries footer table_writer"
-    " messages table_reader salvage position",
+    "lsmdbm._format.": "coding columns records manifest bloom envelope block dictionaries footer"
+    " table_writer messages table_reader salvage position",
     "lsmdbm._engine.": "names memtable merge version tables view count dead moment validation draft stats"
     " install mapped log appender wal keeping plan leveled tiered fifo picker samples jobs delegate ingest"
-    " background recovery feed tree reader syncer group writer durability store worker sharing recognition"
-    " check anatomy removal destination backup findings seniority remains repair building loading",
+    " background recovery feed tree reader syncer group writer durability reading store worker sharing"
+    " recognition check anatomy removal destination backup findings seniority remains repair building"
+    " loading",
     "lsmdbm.": "coercion ranges source retries decoded decoded_handle text snapshot transaction batch"
     " changes database tally shelve registration migration maintenance bulk aio.lane aio.stream aio.reads"
     " aio.snapshot aio.batch aio.transaction aio.database aio dbapi.errors dbapi.types dbapi.session"
