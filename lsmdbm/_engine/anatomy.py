@@ -22,7 +22,7 @@ from lsmdbm._engine.names import MANIFEST, TABLE, parse
 from lsmdbm._engine.recovery import read_manifest
 from lsmdbm._engine.version import sorted_runs
 from lsmdbm._engine.view import View
-from lsmdbm._format import records
+from lsmdbm._format import log_reader, records
 from lsmdbm._format.bloom import pattern
 from lsmdbm._format.coding import Malformed, Unsupported
 from lsmdbm._format.footer import FOOTER_BYTES, HEADER_BYTES, Footer, decode_header
@@ -136,7 +136,7 @@ def log(storage: Storage, path: str) -> tuple[Log, Iterator[LogStep]]:
 
 def _walked(found: Log, data: bytes, header: LogHeader) -> Iterator[LogStep]:
     found.end = records.HEADER_BYTES
-    for record in records.records(data, header):
+    for record in log_reader.in_order(data, header):
         found.end, found.durable = record.end, max(found.durable, record.durable)
         found.last_seq = record.last_seq
         if records.is_mark(record):
@@ -153,7 +153,7 @@ def _walked(found: Log, data: bytes, header: LogHeader) -> Iterator[LogStep]:
         found.operations += record.count
         found.kinds[kind] = found.kinds.get(kind, 0) + 1
         yield record, kind, change
-    found.zeros = records.is_blank(data, found.end)
+    found.zeros = log_reader.is_blank(data, found.end)
 
 
 def manifest(storage: Storage, path: str) -> Manifest:

@@ -27,7 +27,7 @@ from lsmdbm._engine.reader import PASSES
 from lsmdbm._engine.recovery import missing_tables, newest_manifest, replay
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.version import Version
-from lsmdbm._format import records
+from lsmdbm._format import log_reader
 from lsmdbm._format.coding import Malformed
 from lsmdbm._format.manifest import Manifest, TableMeta
 from lsmdbm._format.records import HEADER_BYTES, LogHeader
@@ -255,11 +255,11 @@ def read_log(directory: Directory, number: int) -> LogCounts:
     try:
         header = LogHeader.decode(data)
         end = HEADER_BYTES
-        for record in records.records(data, header):
+        for record in log_reader.in_order(data, header):
             count, entries, end = count + 1, entries + record.count, record.end
     except Malformed as exc:
         what = f"{exc}: ignored, as if its creation had been cut off"
-    is_whole = end > 0 and records.is_blank(data, end)
+    is_whole = end > 0 and log_reader.is_blank(data, end)
     note = None if is_whole else Problem(file.path, end, what.format(len(data) - end))
     return LogCounts(len(data), count, entries, note)
 

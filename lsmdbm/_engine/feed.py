@@ -23,7 +23,7 @@ from lsmdbm._base.errors import CorruptionError, HistoryLostError, NotFoundError
 from lsmdbm._base.storage import Directory, File
 from lsmdbm._engine.names import WAL, file_name
 from lsmdbm._engine.recovery import decoded, log_header
-from lsmdbm._format import records
+from lsmdbm._format import log_reader, records
 from lsmdbm._format.coding import Malformed
 from lsmdbm._format.position import Position, at_rest
 from lsmdbm._format.records import HEADER_BYTES, RECORD_BYTES, Change, LogHeader, Record
@@ -194,10 +194,10 @@ class Feed:
         """Return what it means that a log ends before it should."""  # rule 2
         data = _whole(file)
         bad = HEADER_BYTES
-        for record in records.records(data, link.header):
+        for record in log_reader.in_order(data, link.header):
             bad = record.end
         try:
-            was_promised = any(durable > bad for durable in records.promises(data, link.header.seed, bad))
+            was_promised = any(durable > bad for durable in log_reader.promises(data, link.header.seed, bad))
         except Malformed as exc:
             return CorruptionError(link.path, -1, str(exc))
         if was_promised:

@@ -28,8 +28,8 @@ from lsmdbm._engine.log import Log
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.names import MANIFEST, TABLE, WAL, file_name, numbers, parse
 from lsmdbm._engine.version import Version
+from lsmdbm._format import log_reader, records
 from lsmdbm._format import manifest as manifests
-from lsmdbm._format import records
 from lsmdbm._format.coding import Malformed, Unsupported
 from lsmdbm._format.manifest import MAX_MANIFEST_BYTES, Manifest
 from lsmdbm._format.records import HEADER_BYTES, MAX_LOG_FILE_BYTES, Change, LogHeader, Record
@@ -189,7 +189,7 @@ def log_header(data: bytes, number: int, path: str, whole: Callable[[], bytes]) 
     except Unsupported as exc:
         raise error(f"{path}: {exc}") from None
     except Malformed as exc:
-        if records.find_mark(whole(), number):
+        if log_reader.find_mark(whole(), number):
             raise CorruptionError(path, 0, f"{exc}, in a log that had been synced") from None
         return None
 
@@ -309,7 +309,7 @@ class _Replay:
         end = data_end = HEADER_BYTES
         is_durable = False
         promise = 0
-        for record in records.records(file.data, file.header):
+        for record in log_reader.in_order(file.data, file.header):
             promise = promise or record.durable
             if records.is_mark(record):
                 is_durable, end = record.durable == record.offset, record.end
@@ -342,7 +342,7 @@ class _Replay:
     def _judge(self, file: _File, bad: int, later: list[_File]) -> None:
         """Decide what an invalid byte means: corruption, if anything from it on had been promised."""
         with _reading(file.path):
-            if any(durable > bad for durable in records.promises(file.data, file.header.seed, bad)):
+            if any(durable > bad for durable in log_reader.promises(file.data, file.header.seed, bad)):
                 raise CorruptionError(
                     file.path, bad, "invalid record in a part of the log that had been synced"
                 )
@@ -364,5 +364,5 @@ class _Replay:
         with _reading(file.path):
             return any(
                 durable >= HEADER_BYTES
-                for durable in records.promises(file.data, file.header.seed, HEADER_BYTES)
+                for durable in log_reader.promises(file.data, file.header.seed, HEADER_BYTES)
             )

@@ -25,7 +25,7 @@ from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.names import TABLE, WAL, file_name, numbers
 from lsmdbm._engine.recovery import replay
 from lsmdbm._engine.seniority import Relic
-from lsmdbm._format import records, salvage
+from lsmdbm._format import log_reader, records, salvage
 from lsmdbm._format.coding import MAX_NUMBER, Malformed, Unsupported
 from lsmdbm._format.manifest import Manifest
 from lsmdbm._format.records import HEADER_BYTES, LogHeader, Record
@@ -233,7 +233,7 @@ def _open_log(number: int, work: Findings) -> LogHeader | None:
     except Unsupported as exc:
         raise error(f"{path}: {exc}") from None
     except Malformed as exc:
-        found = records.find_mark(data, number)
+        found = log_reader.find_mark(data, number)
         if found is None:
             work.losses.append(Loss(path, 0, f"{exc}, and no mark is left that repeats it"))
         else:
@@ -245,7 +245,7 @@ def _all_records(data: bytes, header: LogHeader, path: str, work: Findings) -> I
     """Yield every record of a log that verifies."""  # rule 3
     end = HEADER_BYTES
     try:
-        for place, record in enumerate(records.scattered(data, header, HEADER_BYTES)):
+        for place, record in enumerate(log_reader.scattered(data, header, HEADER_BYTES)):
             if record.offset > end and place < GARBLED:
                 work.losses.append(Loss(path, end, f"{record.offset - end} bytes are no records"))
             end = record.end
@@ -253,5 +253,5 @@ def _all_records(data: bytes, header: LogHeader, path: str, work: Findings) -> I
     except Malformed as exc:
         work.losses.append(Loss(path, end, str(exc)))
         return
-    if not records.is_blank(data, end):
+    if not log_reader.is_blank(data, end):
         work.losses.append(Loss(path, end, f"{len(data) - end} bytes at the end are no records"))

@@ -33,8 +33,7 @@ Thread safety: pure functions.  Spec: docs/format.md, Log.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from struct import Struct
 from typing import NamedTuple
 
@@ -61,7 +60,7 @@ MAX_PAYLOAD_BYTES = (1 << 31) - 1
 MAX_LOG_FILE_BYTES = (1 << 32) - 1  # so that `prev_end` can say where it ends
 
 _HEADER = Struct("<4sIQQQQIQ")
-_RECORD = Struct("<IIQII")
+RECORD = Struct("<IIQII")
 _AFTER_CRC = Struct("<IQII")
 _PUT = Struct("<IQIIBI")
 _DELETE = Struct("<IQIIB")
@@ -69,9 +68,8 @@ _PUT_PAYLOAD = Struct("<BI")
 _COLUMNS = Struct("<II")
 _RANGES = Struct("<BI")
 HEADER_BYTES = _HEADER.size + U32.size
-RECORD_BYTES = _RECORD.size
+RECORD_BYTES = RECORD.size
 MARK_BYTES = RECORD_BYTES + HEADER_BYTES
-_WRITTEN = re.compile(rb"[^\0]")
 
 
 class LogHeader(NamedTuple):
@@ -238,7 +236,7 @@ def moved(record: bytes, seed: int) -> bytes:
 
 def payload_bytes(head: bytes) -> int:
     """Return the length that the first 24 bytes of a record say of its payload; 0 if they are fewer."""
-    return int(_RECORD.unpack(head)[1]) if len(head) == RECORD_BYTES else 0
+    return int(RECORD.unpack(head)[1]) if len(head) == RECORD_BYTES else 0
 
 
 def decode_change(record: Record) -> Change:
@@ -322,112 +320,10 @@ def record_at(data: bytes, offset: int, seed: int, base: int = 0) -> Record | No
     start = offset - base
     if start + RECORD_BYTES > len(data):
         return None
-    crc, length, seq, count, durable = _RECORD.unpack_from(data, start)
+    crc, length, seq, count, durable = RECORD.unpack_from(data, start)
     end = start + RECORD_BYTES + length
     if length > MAX_PAYLOAD_BYTES or end > len(data) or durable > offset:
         return None
     if crc32(memoryview(data)[start + U32.size : end], seed) != crc:
         return None
     return Record(offset, end + base, seq, count, durable, data[start + RECORD_BYTES : end])
-
-
-def records(data: bytes, header: LogHeader, start: int = HEADER_BYTES) -> Iterator[Record]:
-    """Yield the records of a log in order, up to the first invalid one.  About 2 us each."""
-    seed, offset = header.seed, start
-    expected = header.first_seq if start == HEADER_BYTES else None
-    while (record := record_at(data, offset, seed)) is not None:
-        if expected is not None and record.seq != expected:  # rule 2
-            return
-        yield record
-        offset, expected = record.end, record.seq + record.count
-
-
-def is_blank(data: bytes, start: int) -> bool:
-    """Return whether nothing but zeros stands at and behind `start`."""  # rule 4
-    return data.endswith(bytes(len(data) - start))
-
-
-def _next_place(data: bytes, offset: int) -> int:
-    """Return the next offset at which a record may begin, if none does here.  No record is all zeros."""
-    if any(data[offset : offset + RECORD_BYTES]):
-        return offset + 1
-    written = _WRITTEN.search(data, offset + RECORD_BYTES)
-    return written.start() - RECORD_BYTES + 1 if written is not None else len(data)
-
-
-def promises(data: bytes, seed: int, start: int) -> Iterator[int]:
-    """Yield `durable` of every valid record at or behind `start`, wherever it begins.
-
-    Looks at every offset, about 0.3 s a MiB: for damaged logs only.
-
-    Raises:
-        Malformed: finding out would take checksums over more than four times the file.
-    """
-    budget = 4 * len(data)
-    offset, last = start, len(data) - RECORD_BYTES
-    unpack = _RECORD.unpack_from
-    while offset <= last:
-        _, length, _, _, durable = unpack(data, offset)
-        if not 0 < durable <= offset or length > len(data) - offset - RECORD_BYTES:
-            offset = offset + 1 if length or durable else _next_place(data, offset)
-            continue
-        budget -= length + RECORD_BYTES
-        if budget < 0:
-            raise Malformed("too much of the log looks like records")
-        record = record_at(data, offset, seed)
-        if record is None:
-            offset += 1
-        else:
-            yield record.durable
-            offset = record.end
-
-
-def scattered(data: bytes, header: LogHeader, start: int) -> Iterator[Record]:
-    """Yield every valid record at or behind `start`, wherever it begins: for salvage.
-
-    Looks at every offset, about 0.3 s a MiB.
-
-    Raises:
-        Malformed: finding out would take checksums over more than four times the file.
-    """
-    seed, first_seq = header.seed, header.first_seq
-    budget = 4 * len(data)
-    offset, last = start, len(data) - RECORD_BYTES
-    unpack = _RECORD.unpack_from
-    while offset <= last:
-        _, length, seq, count, durable = unpack(data, offset)
-        room = len(data) - offset - RECORD_BYTES
-        if not first_seq <= seq <= first_seq + offset or max(length, count) > room or durable > offset:
-            offset = offset + 1 if seq else _next_place(data, offset)
-            continue
-        budget -= length + RECORD_BYTES
-        if budget < 0:
-            raise Malformed("too much of the log looks like records")
-        record = record_at(data, offset, seed)
-        if record is None:
-            offset += 1
-        else:
-            yield record
-            offset = record.end
-
-
-def find_mark(data: bytes, number: int) -> LogHeader | None:
-    """Return the header in a valid mark of log `number`, anywhere in `data`; None if there is no mark.
-
-    A mark carries a copy of the header: it shows that the log had been synced once, even if the header
-    itself is damaged.
-    """
-    place = data.find(MAGIC, RECORD_BYTES)
-    while place >= 0:
-        try:
-            header = LogHeader.decode(data[place : place + HEADER_BYTES])
-        except Malformed:
-            pass
-        else:
-            length = _RECORD.unpack_from(data, place - RECORD_BYTES)[1]
-            if header.number == number and length == HEADER_BYTES:  # looked at first: this stays linear
-                record = record_at(data, place - RECORD_BYTES, header.seed)
-                if record is not None and is_mark(record):
-                    return header
-        place = data.find(MAGIC, place + 1)
-    return None

@@ -189,7 +189,7 @@ def codes(*structs):
 EXPECTED_FIELDS = {  # table of fields on the page: struct codes in the code
     "file-seed": codes(coding._PLACE),
     "log-header": codes(records._HEADER, coding.U32),
-    "record": codes(records._RECORD),
+    "record": codes(records.RECORD),
     "record-put": codes(records._PUT_PAYLOAD),
     "record-delete": codes("B"),
     "record-chunk": codes("B", records._COLUMNS),
@@ -217,9 +217,9 @@ EXPECTED_FIELDS = {  # table of fields on the page: struct codes in the code
     "position": codes(position._POSITION, coding.U32),
 }
 MADE_OF_OTHERS = {  # a Struct that serves several fields at once: those it is made of
-    "records._AFTER_CRC": codes(records._RECORD)[1:],
-    "records._PUT": codes(records._RECORD)[1:] + codes(records._PUT_PAYLOAD),
-    "records._DELETE": codes(records._RECORD)[1:] + codes("B"),
+    "records._AFTER_CRC": codes(records.RECORD)[1:],
+    "records._PUT": codes(records.RECORD)[1:] + codes(records._PUT_PAYLOAD),
+    "records._DELETE": codes(records.RECORD)[1:] + codes("B"),
     "coding.U64": codes("Q"),
     "records._COLUMNS": codes(records._COLUMNS),
     "records._RANGES": codes(records._RANGES),

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = {  # lowest layer first; inside a layer, lowest module first
     "lsmdbm._base.": "public errors ending forking leftovers options chunk intervals process storage paths"
     " os_file os_storage lru",
-    "lsmdbm._format.": "coding columns records manifest bloom envelope block dictionaries footer"
+    "lsmdbm._format.": "coding columns records log_reader manifest bloom envelope block dictionaries footer"
     " table_writer messages table_reader salvage position",
     "lsmdbm._engine.": "names memtable merge version tables view count dead moment validation draft stats"
     " install mapped log appender wal keeping plan leveled tiered fifo picker samples jobs delegate ingest"

@@ -9,7 +9,7 @@ from lsmdbm._base.errors import NotFoundError, error
 from lsmdbm._engine import seniority
 from lsmdbm._engine.findings import Findings
 from lsmdbm._engine.recovery import recover
-from lsmdbm._format import records, salvage
+from lsmdbm._format import log_reader, records, salvage
 from lsmdbm._format.table_reader import TableReader
 from lsmdbm.database import open_on
 from lsmdbm.maintenance import repair_on, verify_on
@@ -67,7 +67,7 @@ def readable(ruin, name, bit):
     state = contents(ruin.storage({log: None for log in ruin.names("wal")}), PATH)
     for log in ruin.names("wal"):
         data = ruin.files[log]
-        for record in records.records(data, records.LogHeader.decode(data)):
+        for record in log_reader.in_order(data, records.LogHeader.decode(data)):
             if records.is_mark(record) or (log == name and record.offset <= bit >> 3 < record.end):
                 continue
             change = records.decode_change(record)

@@ -12,8 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from lsmdbm._base.errors import CorruptionError, NotFoundError
-from lsmdbm._engine import recovery
-from lsmdbm._format import footer, manifest, records, table_reader
+from lsmdbm._format import footer, log_reader, manifest, records, table_reader
 from support import exam
 from support.budgets import Budget
 from support.specimens import PATH, at_random, specimens
@@ -313,7 +312,7 @@ def unchecked(stored, seed, offset):
 def record_unchecked(data, offset, seed):
     if offset + records.RECORD_BYTES > len(data):
         return None
-    _, length, seq, count, durable = records._RECORD.unpack_from(data, offset)
+    _, length, seq, count, durable = records.RECORD.unpack_from(data, offset)
     end = offset + records.RECORD_BYTES + length
     if end > len(data) or not length:
         return None
@@ -332,8 +331,8 @@ def manifest_unchecked(data, number):
 FAULTS = {  # what is left out: where it is, and what comes in its place
     "the checksum of envelopes": (table_reader.envelope, "check", unchecked),
     "the checksum of records": (records, "record_at", record_unchecked),
-    "the promises behind damage": (recovery.records, "promises", no_promises),
-    "the search for a mark when a header is damaged": (records, "find_mark", lambda data, number: False),
+    "the promises behind damage": (log_reader, "promises", no_promises),
+    "the search for a mark when a header is damaged": (log_reader, "find_mark", lambda data, number: False),
     "the checksum of manifests": (manifest, "_check", manifest_unchecked),
     "the checksum of footers": (footer, "crc32", lambda data, seed=0: Right()),
 }

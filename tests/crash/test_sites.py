@@ -367,7 +367,7 @@ RECOVERY_SITES = {
         "a promise off the chain", RECOVERY, "_Replay._judge_unreached", "self._has_promise(file)", NO
     ): damage,
     Site(
-        "a mark where a header was", RECOVERY, "log_header", "records.find_mark(whole(), number)", NO
+        "a mark where a header was", RECOVERY, "log_header", "log_reader.find_mark(whole(), number)", NO
     ): damage,
     Site("tables have their length", RECOVERY, "missing_tables", "length != meta.file_bytes", NO): damage,
     Site("tables are there", RECOVERY, "recover", "missing_tables(directory, manifest)", "()"): damage,

@@ -14,8 +14,8 @@ from lsmdbm._engine.names import MANIFEST, WAL, parse
 from lsmdbm._engine.reader import Reader
 from lsmdbm._engine.sharing import Lease
 from lsmdbm._engine.store import Store
+from lsmdbm._format import log_reader, records
 from lsmdbm._format import manifest as manifests
-from lsmdbm._format import records
 from lsmdbm._format.coding import Malformed
 from lsmdbm._format.manifest import Manifest
 from lsmdbm._format.records import LogHeader, Record
@@ -94,7 +94,7 @@ def log(storage: CrashStorage, number: int) -> tuple[LogHeader, list[Record]]:
     """Return header and records of one log."""
     data = storage.contents(PATH)[f"{number:06d}.{WAL}"]
     header = LogHeader.decode(data)
-    return header, list(records.records(data, header))
+    return header, list(log_reader.in_order(data, header))
 
 
 def writes(storage: CrashStorage, number: int) -> list[tuple[int, dict[bytes, bytes | None]]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lsmdbm._engine.names import parse
-from lsmdbm._format import records
+from lsmdbm._format import log_reader
 from lsmdbm._format.records import HEADER_BYTES, LogHeader
 from lsmdbm.database import Database, open_on
 from support.crash_storage import CrashStorage
@@ -131,7 +131,7 @@ def leaves_no_trace(ruin: Ruin, name: str, data: bytes | None) -> bool:
     if name != max(ruin.names("wal"), default=""):
         return False
     whole = ruin.files[name]
-    ends = [HEADER_BYTES, *(record.end for record in records.records(whole, LogHeader.decode(whole)))]
+    ends = [HEADER_BYTES, *(record.end for record in log_reader.in_order(whole, LogHeader.decode(whole)))]
     return data is None or (whole.startswith(data) and len(data) in ends)
 
 

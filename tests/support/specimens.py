@@ -23,7 +23,7 @@ from typing import Any
 from unittest import mock
 
 from lsmdbm._engine.names import MANIFEST, WAL, file_name, numbers
-from lsmdbm._format import dictionaries, records
+from lsmdbm._format import dictionaries, log_reader, records
 from lsmdbm._format import manifest as manifests
 from lsmdbm._format.records import HEADER_BYTES, LogHeader, Record
 from lsmdbm.database import Database, open_on
@@ -76,7 +76,7 @@ class Specimen:
                 header = LogHeader.decode(self.files[name])
             except records.Malformed:
                 continue
-            found[name] = header, list(records.records(self.files[name], header))
+            found[name] = header, list(log_reader.in_order(self.files[name], header))
         return found
 
     def storage(self, files: Mapping[str, bytes] | None = None) -> CrashStorage:

@@ -5,7 +5,7 @@ import pytest
 from lsmdbm._base.errors import ClosedError, CorruptionError, HistoryLostError, error
 from lsmdbm._engine import feed, keeping
 from lsmdbm._engine.feed import FIRST_BYTES, WINDOW_BYTES, log_records
-from lsmdbm._format import records
+from lsmdbm._format import log_reader, records
 from lsmdbm._format.records import HEADER_BYTES, LogHeader
 from support.crash_storage import CrashStorage
 from support.engine import PATH, close, log, names, open_store
@@ -54,7 +54,7 @@ def test_records_of_every_length_are_read_whatever_the_window(lengths, room):
     end = len(data)
     data += bytes(room)
     file = MemoryFile(data)
-    expected = list(records.records(data, HEADER))
+    expected = list(log_reader.in_order(data, HEADER))
 
     assert expected == list(log_records(file, HEADER, HEADER_BYTES, len(data)))
     assert expected[1:] == list(log_records(file, HEADER, offsets[1], end))

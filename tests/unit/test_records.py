@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from lsmdbm._base.chunk import MAX_KEY_BYTES
 from lsmdbm._base.intervals import ABOVE_ALL, MAX_BOUND_BYTES
-from lsmdbm._format import records
+from lsmdbm._format import log_reader, records
 from lsmdbm._format.coding import MAX_NUMBER, Malformed, Unsupported
+from lsmdbm._format.log_reader import find_mark, promises, scattered
 from lsmdbm._format.records import (
     HEADER_BYTES,
     RECORD_BYTES,
@@ -25,11 +26,8 @@ from lsmdbm._format.records import (
     encode_mark,
     encode_put,
     encode_ranges,
-    find_mark,
     is_mark,
-    promises,
     record_at,
-    scattered,
 )
 from support.format import describe, flipped, patched, seed_of, u8, u32, u64, with_crc
 
@@ -150,7 +148,7 @@ def write(history, header=HEADER):
 
 
 def replay(data, header=HEADER):
-    return [decode_change(record) for record in records.records(data, header) if not is_mark(record)]
+    return [decode_change(record) for record in log_reader.in_order(data, header) if not is_mark(record)]
 
 
 SMALL = (
@@ -345,7 +343,7 @@ def test_count_beyond_the_payload_takes_no_memory():
 @given(st.lists(operations, max_size=6), st.binary(max_size=30))
 def test_log_is_read_back_whatever_stands_behind_it(history, behind):
     data, changes = write(history)
-    found = list(records.records(data + behind, HEADER))
+    found = list(log_reader.in_order(data + behind, HEADER))
 
     assert changes == replay(data + behind)
     assert [len(data)] == [record.end for record in found][-1:] or not found
@@ -353,9 +351,9 @@ def test_log_is_read_back_whatever_stands_behind_it(history, behind):
 
 def test_reading_can_go_on_from_a_record():
     data, changes = write(SMALL)
-    found = list(records.records(data, HEADER))
+    found = list(log_reader.in_order(data, HEADER))
 
-    assert found[3:] == list(records.records(data, HEADER, found[3].offset))
+    assert found[3:] == list(log_reader.in_order(data, HEADER, found[3].offset))
 
 
 def test_log_ends_where_a_sequence_is_missing():
@@ -377,7 +375,7 @@ def test_records_of_another_log_are_no_records_here():
 
 def test_every_wrong_bit_of_a_log_leaves_a_prefix():
     data, changes = write(SMALL)
-    ends = [record.end for record in records.records(data, HEADER) if not is_mark(record)]
+    ends = [record.end for record in log_reader.in_order(data, HEADER) if not is_mark(record)]
     for offset, damaged in flipped(data):
         if offset < HEADER_BYTES:
             with pytest.raises(Malformed):
@@ -390,7 +388,7 @@ def test_every_wrong_bit_of_a_log_leaves_a_prefix():
 
 def test_log_cut_anywhere_leaves_a_prefix():
     data, changes = write(SMALL)
-    ends = [record.end for record in records.records(data, HEADER) if not is_mark(record)]
+    ends = [record.end for record in log_reader.in_order(data, HEADER) if not is_mark(record)]
     for length in range(len(data)):
         if length < HEADER_BYTES:
             with pytest.raises(Malformed):
@@ -433,7 +431,7 @@ def test_promises_inside_of_a_damaged_record_are_found():
 
 def test_promises_of_every_damaged_small_log_are_those_of_intact_records():
     data, _ = write(SMALL)
-    marks = [record for record in records.records(data, HEADER) if is_mark(record)]
+    marks = [record for record in log_reader.in_order(data, HEADER) if is_mark(record)]
     for offset, damaged in flipped(data):
         intact = [mark.durable for mark in marks if not mark.offset <= offset < mark.end]
 
@@ -537,7 +535,7 @@ def test_scattered_finds_what_reading_in_order_finds_and_more():
         )
         seq += len(keys)
     data = b"".join(parts)
-    whole = list(records.records(data, HEADER))
+    whole = list(log_reader.in_order(data, HEADER))
     assert len(whole) == 30
     assert whole == list(scattered(data, HEADER, HEADER_BYTES))
 
@@ -546,7 +544,7 @@ def test_scattered_finds_what_reading_in_order_finds_and_more():
             damaged = patched(data, offset, bytes([data[offset] ^ 255]))
             found = list(scattered(damaged, HEADER, HEADER_BYTES))
             assert whole[:hit] + whole[hit + 1 :] == found
-            assert whole[:hit] == list(records.records(damaged, HEADER))
+            assert whole[:hit] == list(log_reader.in_order(damaged, HEADER))
             assert whole[hit + 1 :] == list(scattered(damaged, HEADER, whole[hit].end))
 
 
@@ -620,7 +618,7 @@ def test_a_record_that_moves_to_another_log_does_the_same_there(case):
     there = LogHeader(number=18, salt=1, first_seq=5)
     promising = frame(record[RECORD_BYTES:], count=count, durable=56)
     data = there.encode() + records.moved(promising, there.seed)
-    (found,) = records.records(data, there)
+    (found,) = log_reader.in_order(data, there)
 
     assert (5, count, 0, change) == (found.seq, found.count, found.durable, decode_change(found))
 
@@ -636,8 +634,8 @@ def test_a_record_says_how_long_its_payload_is():
 def test_zeros_are_told_from_anything_else():
     data = b"x" + bytes(1000)
 
-    assert [False, True, True, True] == [records.is_blank(data, start) for start in (0, 1, 500, 1001)]
-    assert not records.is_blank(data + b"x", 1)
+    assert [False, True, True, True] == [log_reader.is_blank(data, start) for start in (0, 1, 500, 1001)]
+    assert not log_reader.is_blank(data + b"x", 1)
 
 
 def naive(data, start):
@@ -696,8 +694,8 @@ class Looks:
 )
 def test_zeros_are_searched_at_a_stride(monkeypatch, search):
     """16 MiB of them, which a killed process may leave behind its last record, took five seconds."""
-    looks = Looks(records._RECORD)
-    monkeypatch.setattr(records, "_RECORD", looks)
+    looks = Looks(records.RECORD)
+    monkeypatch.setattr(log_reader, "RECORD", looks)
     record = frame(b"", durable=56)
     data = HEADER.encode() + bytes(1 << 20) + record + bytes(1 << 20)
 
