@@ -10,7 +10,8 @@
     entries     verbs: get, put, del, scan, count, dump, load
     metrics     figures for Prometheus and its like
     drawing     the levels of a tree as bars and strips
-    insides     verbs: stats, tree, table, log, manifest
+    files       verbs: table, log, manifest
+    insides     verbs: stats, tree
     care        verbs: verify, repair, backup, compact, destroy, import, export, whichdb
     bench       the verb bench
     grammar     all verbs with their parameters

@@ -203,7 +203,7 @@ VERBS = (
     ),
     Verb(
         "table",
-        "insides:table",
+        "files:table",
         "what a table file says",
         (
             FILE,
@@ -215,11 +215,11 @@ VERBS = (
     ),
     Verb(
         "log",
-        "insides:log",
+        "files:log",
         "what a log file says",
         (FILE, _flag("--records", "lists_records", "list its records, with keys and without values"), JSON),
     ),
-    Verb("manifest", "insides:manifest", "what a manifest file says", (FILE, JSON)),
+    Verb("manifest", "files:manifest", "what a manifest file says", (FILE, JSON)),
     Verb("verify", "care:verify", "check every byte of a database", (DB, JSON)),
     Verb(
         "repair",

@@ -23,8 +23,8 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     " dbapi.shaping dbapi.catalogue dbapi.spans dbapi.access dbapi.layout dbapi.rows dbapi.tables dbapi.ddl"
     " dbapi.cursor dbapi.connection dbapi"
     " cli.escapes cli.outcome cli.formats cli.output cli.fancy cli.standard cli.opening cli.entries"
-    " cli.metrics cli.drawing cli.insides cli.care cli.bench cli.grammar cli.plain cli.offers cli.prompt"
-    " cli.shell cli.sql cli.clicked cli.completion cli.entry cli",
+    " cli.metrics cli.drawing cli.files cli.insides cli.care cli.bench cli.grammar cli.plain cli.offers"
+    " cli.prompt cli.shell cli.sql cli.clicked cli.completion cli.entry cli",
 }
 ORDER = [layer + name for layer, names in LAYERS.items() for name in names.split()]
 RANK = {name: rank for rank, name in enumerate([*ORDER, "lsmdbm", "lsmdbm.__main__"])}

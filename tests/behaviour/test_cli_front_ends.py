@@ -178,7 +178,7 @@ def test_the_module_imports_nothing_beyond_the_standard_library_and_no_verb_it_d
 
     assert {"lsmdbm.cli.entries", "argparse"} <= names
     assert set() == names & {
-        f"lsmdbm.cli.{name}" for name in ("insides", "care", "fancy", "clicked", "shell")
+        f"lsmdbm.cli.{name}" for name in ("files", "insides", "care", "fancy", "clicked", "shell")
     }
     tops = {name.partition(".")[0].lstrip("_") for name in names}
     assert {"lsmdbm", "mmh3", "zstandard"} == tops - set(sys.stdlib_module_names) - {
