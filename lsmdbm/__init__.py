@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from lsmdbm._engine.check import Problem, Report
     from lsmdbm._engine.findings import Loss, RepairReport
     from lsmdbm.changes import Change
-    from lsmdbm.decoded import DecodedRange
     from lsmdbm.decoded_handle import DecodedBatch, DecodedSnapshot, DecodedTransaction
+    from lsmdbm.decoded_range import DecodedRange
     from lsmdbm.maintenance import destroy, repair, verify
     from lsmdbm.migration import export_dbm, import_dbm
     from lsmdbm.shelve import open_shelf
@@ -106,7 +106,7 @@ __all__ = [
 _LATER = {  # public name: its module, or itself
     "Change": "lsmdbm.changes",
     "DecodedBatch": "lsmdbm.decoded_handle",
-    "DecodedRange": "lsmdbm.decoded",
+    "DecodedRange": "lsmdbm.decoded_range",
     "DecodedSnapshot": "lsmdbm.decoded_handle",
     "DecodedTransaction": "lsmdbm.decoded_handle",
     "Loss": "lsmdbm._engine.findings",

@@ -1,96 +1,30 @@
 """Mappings from str to decoded values over a sorted mapping from bytes to bytes.
 
-    Coding               how keys and values become bytes, and what bytes become
     KeysInOrder          its keys, one after the other, as dbm names that
-    DecodedRange         a range of such a mapping
     DecodedMapping       the mapping itself, over a database or a transaction
 
 Rules
-  1. A key is a str.  Bytes are no other spelling of it, as they are for a Database: keys come out as str,
-     and a mapping that took what it never gives would hold keys that differ from those that went in.
-  2. Order is that of the encoded keys.  For UTF-8 that is the order of code points, as Python compares str.
-  3. Whoever asks for keys alone decodes no values and reads none.
-  4. A value is decoded before its entry is deleted: what cannot be decoded stays.
-  5. Order of checks: closed, read only, types, limits; all before anything is written.
+  1. Keys, order and values are those of `coding` and `decoded_range`.
+  2. A value is decoded before its entry is deleted: what cannot be decoded stays.
+  3. Order of checks: closed, read only, types, limits; all before anything is written.
 
 Thread safety: that of what they stand on.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from dataclasses import dataclass
-from itertools import starmap
-from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
+from collections.abc import Iterable, Iterator, MutableMapping
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from lsmdbm._base.chunk import MISSING, Missing
-from lsmdbm._base.public import member_of
+from lsmdbm.coding import Coding
 from lsmdbm.coercion import Data, pairs_of
-from lsmdbm.ranges import Range, RangeItems, RangeKeys, RangeValues, SortedMapping
+from lsmdbm.decoded_range import DecodedRange, Findable
+from lsmdbm.ranges import Range, RangeItems, RangeKeys, RangeValues
 
-T = TypeVar("T")
 V = TypeVar("V")
 
-NAMED_BYTES = 80  # of a key that is shown in an error
 _NOTHING: Any = object()
-
-
-class _Looked(Protocol):
-    """What many keys are looked up in."""
-
-    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]: ...
-
-    def _check_open(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Coding(Generic[V]):
-    """How keys and values are stored.
-
-    `key_encoding` is the name of a text encoding.
-    """
-
-    key_encoding: str
-    encode_value: Callable[[V], Data]
-    decode_value: Callable[[bytes], V]
-
-    def encode_key(self, key: object, what: str = "key") -> bytes:
-        """Return a key, or a bound of a range, as it is stored; TypeError if it is no str."""
-        if isinstance(key, str):
-            return key.encode(self.key_encoding)
-        raise TypeError(f"{what} must be str, not {type(key).__name__}")
-
-    def decode_key(self, key: bytes) -> str:
-        """Return a stored key as str; UnicodeDecodeError, which names it, if it is none in this encoding."""
-        try:
-            return key.decode(self.key_encoding)
-        except UnicodeDecodeError as exc:
-            exc.reason += f"; the key is {key[:NAMED_BYTES]!r}{'...' if len(key) > NAMED_BYTES else ''}"
-            raise
-
-    def decode_item(self, key: bytes, value: bytes) -> tuple[str, V]:
-        """Return a stored entry as it was given."""
-        return self.decode_key(key), self.decode_value(value)
-
-    def encode_items(self, pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[bytes, Data]]:
-        """Yield entries as they are stored."""
-        for key, value in pairs:
-            yield self.encode_key(key), self.encode_value(value)
-
-    def get_many(self, stored: _Looked, keys: Iterable[str]) -> dict[str, V]:
-        """Return the decoded values of those keys that are stored."""
-        stored._check_open()
-        named = {key: self.encode_key(key) for key in keys}
-        found = stored.get_many(list(named.values()))
-        return {key: self.decode_value(found[raw]) for key, raw in named.items() if raw in found}
-
-    def bounds(self, start: str | None, stop: str | None, prefix: str | None) -> dict[str, bytes | None]:
-        """Return the bounds of a range as they are stored, by name."""
-        given = {"start": start, "stop": stop, "prefix": prefix}
-        return {
-            name: None if bound is None else self.encode_key(bound, name) for name, bound in given.items()
-        }
 
 
 class _Walked(Protocol):
@@ -131,130 +65,11 @@ class KeysInOrder:
         return self._name(self._db.prevkey(self._key(key)))
 
     def _key(self, key: object) -> bytes:
-        self._db._check_open()  # rule 5
+        self._db._check_open()  # rule 3
         return self._coding.encode_key(key)
 
     def _name(self, key: bytes | None) -> str | None:
         return None if key is None else self._coding.decode_key(key)
-
-
-class Findable(SortedMapping[str, V]):
-    """What follows from `_find`, the one look for a key and its decoded value."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def _find(self, key: str) -> V | Missing: ...
-
-    def __getitem__(self, key: str) -> V:
-        value = self._find(key)
-        if value is MISSING:
-            raise KeyError(key)
-        return value
-
-    @overload
-    def get(self, key: str) -> V | None: ...
-
-    @overload
-    def get(self, key: str, default: V | T) -> V | T: ...
-
-    def get(self, key: str, default: object = None) -> object:
-        """Return the value of `key`, or the very object given as default."""
-        value = self._find(key)
-        return default if value is MISSING else value
-
-
-@member_of("lsmdbm")
-class DecodedRange(Findable[V]):
-    """The entries of a mapping of decoded values with `start <= key < stop`, ascending or descending.
-
-    Made by `range()` of a text view, of a shelf, or of another range; a read-only `Mapping` whose views are
-    sized and can be iterated again.  Making one costs nothing and reads nothing.
-
-    >>> import lsmdbm
-    >>> with lsmdbm.open("fruit", "n") as db:
-    ...     fruit = db.text("utf-8")
-    ...     fruit.update({"apple": "red", "banana": "yellow", "cherry": "dark red"})
-    ...     [*fruit.range("b")], len(fruit.range(stop="c")), fruit.range(prefix="ch").first()
-    (['banana', 'cherry'], 2, ('cherry', 'dark red'))
-    """
-
-    __slots__ = ("_coding", "_range")
-
-    def __init__(self, coding: Coding[V], stored: Range) -> None:
-        self._coding = coding
-        self._range = stored
-
-    def _over(self, stored: Range) -> DecodedRange[V]:
-        return DecodedRange(self._coding, stored)
-
-    def __repr__(self) -> str:
-        return f"<DecodedRange over {self._range!r}>"
-
-    def range(
-        self,
-        start: str | None = None,
-        stop: str | None = None,
-        *,
-        prefix: str | None = None,
-        reverse: bool = False,
-    ) -> DecodedRange[V]:
-        """Return the part of this range with `start <= key < stop` and, if given, that prefix.
-
-        Args:
-            start: smallest key that is in; None for no bound of its own.
-            stop: smallest key that is out; None for no bound of its own.
-            prefix: what keys begin with; together with bounds, both hold.
-            reverse: iterate the other way round than this range does.
-        """
-        bounds = self._coding.bounds(start, stop, prefix)
-        return self._over(self._range.range(**bounds, reverse=reverse))
-
-    def _find(self, key: str) -> V | Missing:
-        value = self._range._look_up(self._coding.encode_key(key))
-        return MISSING if value is None else self._coding.decode_value(value)
-
-    def __contains__(self, key: object) -> bool:
-        return self._coding.encode_key(key) in self._range
-
-    def __len__(self) -> int:
-        """Count the keys; values are not read.  O(n)."""
-        return len(self._range)
-
-    def __bool__(self) -> bool:
-        return bool(self._range)
-
-    def first(self) -> tuple[str, V] | None:
-        """Return the entry an iteration would begin with; None if there is none.  O(log n)."""
-        return self._end(False)
-
-    def last(self) -> tuple[str, V] | None:
-        """Return the entry an iteration would end with; None if there is none.  O(log n)."""
-        return self._end(True)
-
-    def delete(self) -> None:
-        """Delete all entries of this range, whatever their values are: see `Range.delete()`.
-
-        Nothing is decoded.
-
-        Raises:
-            ReadOnlyError: it is a range of a read-only handle, or of a snapshot.
-        """
-        self._range.delete()
-
-    def _end(self, last: bool) -> tuple[str, V] | None:
-        found = self._range._end(last)
-        return None if found is None else self._coding.decode_item(*found)
-
-    def _keys(self, *, reverse: bool) -> Iterator[str]:
-        # map and its like go on behind an error, as a generator would not: nothing ends early unnoticed.
-        return map(self._coding.decode_key, self._range._keys(reverse=reverse))
-
-    def _values(self, *, reverse: bool) -> Iterator[V]:
-        return map(self._coding.decode_value, self._range._values(reverse=reverse))
-
-    def _items(self, *, reverse: bool) -> Iterator[tuple[str, V]]:
-        return starmap(self._coding.decode_item, self._range._items(reverse=reverse))
 
 
 class _Stored(_Walked, Protocol):
@@ -308,7 +123,7 @@ class DecodedMapping(KeysInOrder, Findable[V], MutableMapping[str, V]):
     # -- single keys --------------------------------------------------------------------------------
 
     def _key_to_write(self, key: object) -> bytes:
-        self._db._check_open()  # rule 5: in this order
+        self._db._check_open()  # rule 3: in this order
         self._db._writable()
         return self._coding.encode_key(key)
 
@@ -332,7 +147,7 @@ class DecodedMapping(KeysInOrder, Findable[V], MutableMapping[str, V]):
         name = self._key(key)
         data = self._db.get(name)
         if data is None:
-            self._db._writable()  # rule 5
+            self._db._writable()  # rule 3
             data = self._db.setdefault(name, self._coding.encode_value(default))
         return self._coding.decode_value(data)
 
@@ -360,7 +175,7 @@ class DecodedMapping(KeysInOrder, Findable[V], MutableMapping[str, V]):
     def _take(self, key: str, name: bytes, data: bytes) -> V | Missing:
         """Delete an entry that was found, and return its value; MISSING if somebody else has taken it."""
         self._db._writable()
-        value = self._coding.decode_value(data)  # rule 4
+        value = self._coding.decode_value(data)  # rule 2
         taken = self._db.pop(name, None)
         if taken is None:
             return MISSING

@@ -19,8 +19,10 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from lsmdbm._base.intervals import Intervals
 from lsmdbm._base.public import member_of
+from lsmdbm.coding import Coding
 from lsmdbm.coercion import Data, pairs_of
-from lsmdbm.decoded import Coding, DecodedMapping, DecodedRange, KeysInOrder, _Stored, _Walked
+from lsmdbm.decoded import DecodedMapping, KeysInOrder, _Stored, _Walked
+from lsmdbm.decoded_range import DecodedRange
 from lsmdbm.ranges import Range
 from lsmdbm.retries import ATTEMPTS
 

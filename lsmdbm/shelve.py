@@ -33,11 +33,12 @@ from lsmdbm._base.leftovers import leave
 from lsmdbm._engine.sharing import Lease
 from lsmdbm._engine.store import Store
 from lsmdbm.batch import WriteBatch
+from lsmdbm.coding import Coding
 from lsmdbm.coercion import Data, key_bytes, value_bytes
 from lsmdbm.database import Database
 from lsmdbm.database import open as open_database
-from lsmdbm.decoded import Coding, DecodedRange
 from lsmdbm.decoded_handle import DecodedBatch, DecodedHandle, DecodedSnapshot, DecodedTransaction
+from lsmdbm.decoded_range import DecodedRange
 from lsmdbm.ranges import Range
 from lsmdbm.transaction import Transaction
 

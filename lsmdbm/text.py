@@ -14,8 +14,8 @@ import codecs
 from typing import Any, Protocol, TypeVar
 
 from lsmdbm._base.public import member_of
+from lsmdbm.coding import Coding
 from lsmdbm.coercion import Data
-from lsmdbm.decoded import Coding
 from lsmdbm.decoded_handle import DecodedHandle
 
 V = TypeVar("V")

@@ -16,9 +16,10 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     " background recovery feed tree reader syncer group writer durability reading store worker sharing"
     " recognition check anatomy removal destination backup findings seniority remains repair building"
     " loading",
-    "lsmdbm.": "coercion ranges source retries decoded decoded_handle text snapshot transaction batch"
-    " changes database tally shelve registration migration maintenance bulk aio.lane aio.stream aio.reads"
-    " aio.snapshot aio.batch aio.transaction aio.database aio dbapi.errors dbapi.types dbapi.session"
+    "lsmdbm.": "coercion ranges source retries coding decoded_range decoded decoded_handle text snapshot"
+    " transaction batch changes database tally shelve registration migration maintenance bulk"
+    " aio.lane aio.stream aio.reads aio.snapshot aio.batch aio.transaction aio.database aio"
+    " dbapi.errors dbapi.types dbapi.session"
     " dbapi.bounds dbapi.tokens dbapi.asking dbapi.codecs dbapi.values dbapi.kv dbapi.statements dbapi.schema"
     " dbapi.shaping dbapi.catalogue dbapi.spans dbapi.access dbapi.layout dbapi.rows dbapi.tables dbapi.ddl"
     " dbapi.cursor dbapi.connection dbapi"

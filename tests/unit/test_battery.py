@@ -5,7 +5,7 @@ import random
 import pytest
 
 from lsmdbm.database import open_on
-from lsmdbm.decoded import DecodedRange
+from lsmdbm.decoded_range import DecodedRange
 from lsmdbm.text import Text, text_coding
 from support.battery import everything_about, expected_about, selection, walk
 from support.crash_storage import CrashStorage

@@ -6,8 +6,10 @@ import pickle
 import pytest
 
 from lsmdbm._base.errors import ClosedError, CorruptionError
+from lsmdbm.coding import Coding
 from lsmdbm.database import open_on
-from lsmdbm.decoded import Coding, DecodedMapping, DecodedRange
+from lsmdbm.decoded import DecodedMapping
+from lsmdbm.decoded_range import DecodedRange
 from support.crash_storage import CrashStorage
 
 VALUE = b"V" * 1000
