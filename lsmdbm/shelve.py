@@ -24,15 +24,12 @@ import pickle
 import shelve
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from functools import partial
-from operator import itemgetter
 from typing import Any, NoReturn, TypeVar, cast
 
 from lsmdbm._base.chunk import MISSING, Missing
-from lsmdbm._base.intervals import holds
 from lsmdbm._base.leftovers import leave
 from lsmdbm._engine.sharing import Lease
 from lsmdbm._engine.store import Store
-from lsmdbm.batch import WriteBatch
 from lsmdbm.coding import Coding
 from lsmdbm.coercion import Data, key_bytes, value_bytes
 from lsmdbm.database import Database
@@ -40,7 +37,7 @@ from lsmdbm.database import open as open_database
 from lsmdbm.decoded_handle import DecodedBatch, DecodedHandle, DecodedSnapshot, DecodedTransaction
 from lsmdbm.decoded_range import DecodedRange
 from lsmdbm.ranges import Range
-from lsmdbm.transaction import Transaction
+from lsmdbm.writeback import CachedBatch, CachedRange, CachedTransaction
 
 __all__ = ["Shelf", "ShelveError", "open", "open_shelf"]
 
@@ -185,7 +182,7 @@ class Shelf(DecodedHandle[V], shelve.Shelf[V]):  # type: ignore[misc]  # their o
     # -- ranges -------------------------------------------------------------------------------------
 
     def _over(self, stored: Range) -> DecodedRange[V]:
-        return _CachedRange(self, stored) if self.writeback else super()._over(stored)
+        return CachedRange(self, stored) if self.writeback else super()._over(stored)
 
     def snapshot(self) -> DecodedSnapshot[V]:
         """Return all entries of this moment, as a mapping that nothing changes any more.
@@ -203,7 +200,7 @@ class Shelf(DecodedHandle[V], shelve.Shelf[V]):  # type: ignore[misc]  # their o
         Raises:
             ReadOnlyError: the shelf is read only.
         """
-        return _CachedBatch(self, self._db.batch()) if self.writeback else super().batch()
+        return CachedBatch(self, self._db.batch()) if self.writeback else super().batch()
 
     def transaction(self) -> DecodedTransaction[V]:
         """Return a transaction: reads and writes that take place as if at one moment, or not at all.
@@ -214,7 +211,7 @@ class Shelf(DecodedHandle[V], shelve.Shelf[V]):  # type: ignore[misc]  # their o
         Raises:
             ReadOnlyError: the shelf is read only.
         """
-        return _CachedTransaction(self, self._db.transaction()) if self.writeback else super().transaction()
+        return CachedTransaction(self, self._db.transaction()) if self.writeback else super().transaction()
 
     # -- care ---------------------------------------------------------------------------------------
 
@@ -300,80 +297,6 @@ class Shelf(DecodedHandle[V], shelve.Shelf[V]):  # type: ignore[misc]  # their o
             pass
         self.cache = {}
         return lease.release_unless_busy()
-
-
-class _CachedRange(DecodedRange[V]):
-    """A range of a shelf with writeback: the keys are the database's, the values the shelf's (rule 3).
-
-    An entry deleted since the iteration began is left out: its value, once cached, would come back to life
-    at the next sync.
-    """
-
-    __slots__ = ("_shelf",)
-
-    def __init__(self, shelf: Shelf[V], stored: Range) -> None:
-        super().__init__(shelf._coding, stored)
-        self._shelf = shelf
-
-    def _over(self, stored: Range) -> DecodedRange[V]:
-        return _CachedRange(self._shelf, stored)
-
-    def delete(self) -> None:
-        """Delete all entries of this range, in the cache as well (rule 7)."""
-        super().delete()
-        self._shelf._forget(self._range._spans)
-
-    def _find(self, key: str) -> V | Missing:
-        return self._shelf._find(key) if self._range._spans(self._coding.encode_key(key)) else MISSING
-
-    def _end(self, last: bool) -> tuple[str, V] | None:
-        found = self._range._end(last, keys_only=True)
-        if found is None:
-            return None
-        key = self._coding.decode_key(found[0])
-        return key, self._shelf[key]
-
-    def _values(self, *, reverse: bool) -> Iterator[V]:
-        return map(itemgetter(1), self._items(reverse=reverse))
-
-    def _items(self, *, reverse: bool) -> Iterator[tuple[str, V]]:
-        return filter(None, map(self._item, self._keys(reverse=reverse)))
-
-    def _item(self, key: str) -> tuple[str, V] | None:
-        value = self._shelf._find(key)
-        return None if value is MISSING else (key, value)
-
-
-class _CachedBatch(DecodedBatch[V]):
-    """A batch of a shelf with writeback (rule 7)."""
-
-    __slots__ = ("_shelf",)
-
-    def __init__(self, shelf: Shelf[V], batch: WriteBatch) -> None:
-        super().__init__(shelf._coding, batch)
-        self._shelf = shelf
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        changes, ranges = self._batch._changes, self._batch._ranges
-        super().__exit__(kind)
-        if kind is None:
-            self._shelf._forget(lambda name: name in changes or holds(ranges, name))
-
-
-class _CachedTransaction(DecodedTransaction[V]):
-    """A transaction of a shelf with writeback (rule 7)."""
-
-    __slots__ = ("_shelf",)
-
-    def __init__(self, shelf: Shelf[V], transaction: Transaction) -> None:
-        super().__init__(transaction, shelf._coding)
-        self._shelf = shelf
-
-    def commit(self) -> None:
-        """Commit, and forget what was written in the cache as well."""
-        changed = {*self._db._changed_keys()}
-        super().commit()
-        self._shelf._forget(changed.__contains__)
 
 
 def _serialization(

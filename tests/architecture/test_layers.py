@@ -17,7 +17,7 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     " recognition check anatomy removal destination backup findings seniority remains repair building"
     " loading",
     "lsmdbm.": "coercion ranges source retries coding decoded_range decoded decoded_handle text snapshot"
-    " transaction batch changes database tally shelve registration migration maintenance bulk"
+    " transaction batch changes database tally writeback shelve registration migration maintenance bulk"
     " aio.lane aio.stream aio.reads aio.snapshot aio.batch aio.transaction aio.database aio"
     " dbapi.errors dbapi.types dbapi.session"
     " dbapi.bounds dbapi.tokens dbapi.asking dbapi.codecs dbapi.values dbapi.kv dbapi.statements dbapi.schema"
