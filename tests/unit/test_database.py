@@ -2,7 +2,7 @@
 
 import pytest
 
-from lsmdbm import database
+from lsmdbm import handle
 from lsmdbm._base.errors import ClosedError, NotFoundError
 from lsmdbm._base.options import Options
 from lsmdbm.database import open_on
@@ -92,8 +92,8 @@ def test_update_gathers_so_many_entries_or_bytes_into_a_record(
 def test_what_stands_in_for_a_closed_store_refuses_everything_but_to_be_looked_at():
     for name in ("get", "put", "anything"):
         with pytest.raises(ClosedError):
-            getattr(database._CLOSED, name)
-    assert not hasattr(database._CLOSED, "__wrapped__")
+            getattr(handle._CLOSED, name)
+    assert not hasattr(handle._CLOSED, "__wrapped__")
 
 
 def test_repr_says_where_and_in_what_state(storage):
