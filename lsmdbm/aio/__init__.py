@@ -14,8 +14,9 @@ is called what a `WriteBatch` calls it, `put` and `delete`, or what it asks for:
 What it has not: ranges as mappings, since every method that reads takes bounds; `text()`; `keys()` as a list,
 `firstkey()`, `nextkey()` and the like, for which there are `first()` and `last()` with bounds; `ingest()`.
 
-General layout: `lane` has the threads, `stream` the iteration, `reads` what handle, snapshot and transaction
-share; these three, and `batch`, have a module each.
+General layout: `lane` has the threads, `stream` the iteration, `reads` what database, snapshot and
+transaction share; these three, and `batch`, have a module each, and `handle` is what a database is but for
+its entries.
 """
 
 from lsmdbm.aio.batch import AsyncBatch

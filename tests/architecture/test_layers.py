@@ -18,8 +18,8 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     " loading",
     "lsmdbm.": "coercion ranges source retries coding decoded_range decoded decoded_handle text snapshot"
     " transaction batch changes handle database tally writeback shelve registration migration maintenance"
-    " bulk aio.lane aio.stream aio.reads aio.snapshot aio.batch aio.transaction aio.database aio"
-    " dbapi.errors dbapi.types dbapi.session"
+    " bulk aio.lane aio.stream aio.reads aio.snapshot aio.batch aio.transaction aio.handle aio.database"
+    " aio dbapi.errors dbapi.types dbapi.session"
     " dbapi.bounds dbapi.tokens dbapi.asking dbapi.codecs dbapi.values dbapi.kv dbapi.statements dbapi.schema"
     " dbapi.shaping dbapi.catalogue dbapi.spans dbapi.access dbapi.layout dbapi.rows dbapi.tables dbapi.ddl"
     " dbapi.cursor dbapi.connection dbapi"
