@@ -54,6 +54,12 @@ def place(number: int, salt: int, offset: int) -> int:
     return zlib.crc32(u64(number) + u64(salt) + u64(offset))
 
 
+def frame(payload: bytes, seed: int, *, seq: int = 5, count: int = 1, durable: int = 0) -> bytes:
+    """Return the record of a log around a payload."""
+    tail = u32(len(payload)) + u64(seq) + u32(count) + u32(durable) + payload
+    return u32(zlib.crc32(tail, seed)) + tail
+
+
 def with_crc(data: bytes, seed: int = 0) -> bytes:
     return data + u32(zlib.crc32(data, seed))
 
