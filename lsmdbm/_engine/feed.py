@@ -197,7 +197,7 @@ class Feed:
         for record in log_reader.in_order(data, link.header):
             bad = record.end
         try:
-            was_promised = any(durable > bad for durable in log_reader.promises(data, link.header.seed, bad))
+            was_promised = any(durable > bad for durable in log_reader.promises(data, link.header, bad))
         except Malformed as exc:
             return CorruptionError(link.path, -1, str(exc))
         if was_promised:

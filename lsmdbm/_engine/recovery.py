@@ -342,7 +342,7 @@ class _Replay:
     def _judge(self, file: _File, bad: int, later: list[_File]) -> None:
         """Decide what an invalid byte means: corruption, if anything from it on had been promised."""
         with _reading(file.path):
-            if any(durable > bad for durable in log_reader.promises(file.data, file.header.seed, bad)):
+            if any(durable > bad for durable in log_reader.promises(file.data, file.header, bad)):
                 raise CorruptionError(
                     file.path, bad, "invalid record in a part of the log that had been synced"
                 )
@@ -364,5 +364,5 @@ class _Replay:
         with _reading(file.path):
             return any(
                 durable >= HEADER_BYTES
-                for durable in log_reader.promises(file.data, file.header.seed, HEADER_BYTES)
+                for durable in log_reader.promises(file.data, file.header, HEADER_BYTES)
             )

@@ -44,37 +44,10 @@ def _next_place(data: bytes, offset: int) -> int:
     return written.start() - RECORD_BYTES + 1 if written is not None else len(data)
 
 
-def promises(data: bytes, seed: int, start: int) -> Iterator[int]:
-    """Yield `durable` of every valid record at or behind `start`, wherever it begins.
+def scattered(data: bytes, header: LogHeader, start: int) -> Iterator[Record]:
+    """Yield every valid record at or behind `start`, wherever it begins.
 
     Looks at every offset, about 0.3 s a MiB: for damaged logs only.
-
-    Raises:
-        Malformed: finding out would take checksums over more than four times the file.
-    """
-    budget = 4 * len(data)
-    offset, last = start, len(data) - RECORD_BYTES
-    unpack = RECORD.unpack_from
-    while offset <= last:
-        _, length, _, _, durable = unpack(data, offset)
-        if not 0 < durable <= offset or length > len(data) - offset - RECORD_BYTES:
-            offset = offset + 1 if length or durable else _next_place(data, offset)
-            continue
-        budget -= length + RECORD_BYTES
-        if budget < 0:
-            raise Malformed("too much of the log looks like records")
-        record = records.record_at(data, offset, seed)
-        if record is None:
-            offset += 1
-        else:
-            yield record.durable
-            offset = record.end
-
-
-def scattered(data: bytes, header: LogHeader, start: int) -> Iterator[Record]:
-    """Yield every valid record at or behind `start`, wherever it begins: for salvage.
-
-    Looks at every offset, about 0.3 s a MiB.
 
     Raises:
         Malformed: finding out would take checksums over more than four times the file.
@@ -98,6 +71,14 @@ def scattered(data: bytes, header: LogHeader, start: int) -> Iterator[Record]:
         else:
             yield record
             offset = record.end
+
+
+def promises(data: bytes, header: LogHeader, start: int) -> Iterator[int]:
+    """Yield what the records that `scattered` finds promise, if they do: the `durable` of each.
+
+    Costs and errors are those of `scattered`.
+    """
+    return (record.durable for record in scattered(data, header, start) if record.durable)
 
 
 def find_mark(data: bytes, number: int) -> LogHeader | None:

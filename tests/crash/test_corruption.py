@@ -319,7 +319,7 @@ def record_unchecked(data, offset, seed):
     return records.Record(offset, end, seq, count, durable, data[offset + records.RECORD_BYTES : end])
 
 
-def no_promises(data, seed, start):
+def no_promises(data, header, start):
     return iter(())
 
 

@@ -109,7 +109,7 @@ def test_records_of_another_log_are_no_records_here():
 
     assert [] == replay(HEADER.encode() + stale[HEADER_BYTES:])
     assert replay(data) == replay(data + stale[len(data) :])
-    assert [] == list(promises(HEADER.encode() + stale, SEED, HEADER_BYTES))
+    assert [] == list(promises(HEADER.encode() + stale, HEADER, HEADER_BYTES))
 
 
 def test_every_wrong_bit_of_a_log_leaves_a_prefix():
@@ -148,24 +148,24 @@ def test_promises_behind_damage_are_found():
     promised = len(data)
     data += encode_mark(SEED, 8, promised, HEADER)
 
-    assert [56, promised] == list(promises(patched(data, bad + 40, b"!"), SEED, bad))
-    assert [56, promised] == list(promises(data, SEED, bad))
-    assert [60] == list(promises(bytes(60) + frame(b"", SEED, durable=60), SEED, 60))
-    assert [] == list(promises(data[:promised], SEED, promised))
-    assert [] == list(promises(b"", SEED, 0))
+    assert [56, promised] == list(promises(patched(data, bad + 40, b"!"), HEADER, bad))
+    assert [56, promised] == list(promises(data, HEADER, bad))
+    assert [60] == list(promises(bytes(60) + frame(b"x", SEED, durable=60), HEADER, 60))
+    assert [] == list(promises(data[:promised], HEADER, promised))
+    assert [] == list(promises(b"", HEADER, 0))
 
 
 def test_promises_of_other_logs_do_not_count():
     data = HEADER.encode() + encode_put(SEED, 5, 0, b"a", encode_put(SEED + 1, 6, 56, b"b", b""))
 
-    assert [] == list(promises(data, SEED, HEADER_BYTES + 1))
+    assert [] == list(promises(data, HEADER, HEADER_BYTES + 1))
 
 
 def test_promises_inside_of_a_damaged_record_are_found():
     inner = encode_put(SEED, 6, 56, b"b", b"")
     outer = patched(encode_put(SEED, 5, 0, b"a", inner), 0, u32(0))
 
-    assert [56] == list(promises(HEADER.encode() + outer, SEED, HEADER_BYTES))
+    assert [56] == list(promises(HEADER.encode() + outer, HEADER, HEADER_BYTES))
 
 
 def test_promises_of_every_damaged_small_log_are_those_of_intact_records():
@@ -174,15 +174,15 @@ def test_promises_of_every_damaged_small_log_are_those_of_intact_records():
     for offset, damaged in flipped(data):
         intact = [mark.durable for mark in marks if not mark.offset <= offset < mark.end]
 
-        assert intact == list(promises(damaged, SEED, HEADER_BYTES)), offset
+        assert intact == list(promises(damaged, HEADER, HEADER_BYTES)), offset
 
 
 def test_searching_for_promises_has_a_budget():
     looks_like_a_record = u32(0) + u32(1000) + u64(5) + u32(1) + u32(56)
 
-    assert [] == list(promises(bytes(64) + looks_like_a_record * 2 + bytes(1000), SEED, 0))
+    assert [] == list(promises(bytes(64) + looks_like_a_record * 2 + bytes(1000), HEADER, 0))
     with pytest.raises(Malformed, match="looks like records"):
-        list(promises(bytes(64) + looks_like_a_record * 40 + bytes(1000), SEED, 0))
+        list(promises(bytes(64) + looks_like_a_record * 40 + bytes(1000), HEADER, 0))
 
 
 def test_mark_is_found_though_the_header_is_damaged():
@@ -345,7 +345,7 @@ def test_records_among_zeros_are_found_wherever_they_stand(seed, budget):
         promised = [record_at(data, offset, SEED).durable for offset in expected]
 
         assert expected == [record.offset for record in scattered(data, HEADER, HEADER_BYTES)]
-        assert [durable for durable in promised if durable] == list(promises(data, SEED, HEADER_BYTES))
+        assert [durable for durable in promised if durable] == list(promises(data, HEADER, HEADER_BYTES))
 
 
 def test_a_record_among_zeros_may_begin_with_one(seed):
@@ -355,7 +355,7 @@ def test_a_record_among_zeros_may_begin_with_one(seed):
         pass
     data = HEADER.encode() + bytes(rng.randrange(24, 90)) + record
 
-    assert [56] == list(promises(data, SEED, HEADER_BYTES))
+    assert [56] == list(promises(data, HEADER, HEADER_BYTES))
     assert [len(data) - len(record)] == [each.offset for each in scattered(data, HEADER, HEADER_BYTES)]
 
 
@@ -371,7 +371,7 @@ class Looks:
 
 
 @pytest.mark.parametrize(
-    "search", [lambda data: promises(data, SEED, 60), lambda data: scattered(data, HEADER, 60)]
+    "search", [lambda data: promises(data, HEADER, 60), lambda data: scattered(data, HEADER, 60)]
 )
 def test_zeros_are_searched_at_a_stride(monkeypatch, search):
     """16 MiB of them, which a killed process may leave behind its last record, took five seconds."""

@@ -587,11 +587,19 @@ def test_a_sound_record_with_a_senseless_payload_is_damage(files):
 
 def test_a_tail_that_looks_like_records_all_over_is_damage_not_an_endless_search(files):
     files.put(1)
-    files.append(2, b"\1\0\0\0" * 5000)
+    files.append(2, b"\1\0\0\0\1\2\0\0\1\0\0\0\0\0\0\0" * 1250)
     with pytest.raises(CorruptionError, match="too much of the log looks like records") as caught:
         files.recover()
 
     assert f"{PATH}/000002.wal" == caught.value.path
+
+
+def test_a_torn_value_full_of_small_numbers_is_a_tail_and_no_damage(files):
+    """Each looked like a record with a promise; that no sequence of a log is so large was not looked at."""
+    files.put(1)
+    files.append(2, b"\1\0\0\0" * 5000)
+
+    assert [1] == files.keys()
 
 
 # A gap: power was lost, and with it logs in the middle that nobody had been promised
