@@ -85,9 +85,8 @@ class Transaction(SortedSource, MutableMapping[bytes, bytes]):
     __slots__ = ("__weakref__", "_database", "_draft", "_flows", "_savepoints")
 
     def __init__(self, database: _Target, draft: Draft) -> None:
-        self._database = (
-            database  # the handle: it is not closed for want of references while this one is used
-        )
+        # The handle: it is not closed for want of references while this one is used.
+        self._database = database
         self._draft = draft
         self._flows = _WatchedFlows()
         self._savepoints: list[object] = []  # one token each, nested, the outermost first

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from lsmdbm.cli.output import Cell, Column, Meter, Output, Report, Row
+from lsmdbm.cli.output import Cell, Column, Output, Row, Show
 
 HEAD, NAME = "bold", "cyan"
 WIDEST = 10_000  # columns of a table that no terminal has to hold
@@ -77,23 +77,18 @@ class FancyOutput(Output):
         self.console.print(table)
 
     @contextmanager
-    def progress(self, what: str, unit: str = "B") -> Iterator[Report | None]:
-        """Give a function that shows how far something is, with a bar."""
-        if not self._shows_progress:
-            yield None
-            return
-        meter = Meter(what, unit)
+    def _picture(self, what: str) -> Iterator[Show]:
+        """Give a function that shows progress, with a bar."""
         columns = BarColumn(bar_width=20), TextColumn("{task.description}", markup=False)
         console = Console(file=self._stderr)
         with Progress(*columns, console=console, transient=True, auto_refresh=False) as bars:
             task = bars.add_task(what, total=None)
 
-            def report(done: int, total: int | None) -> None:
-                if meter.is_due():
-                    bars.update(task, completed=done, total=total, description=meter.text(done, total))
-                    bars.refresh()
+            def show(done: int, total: int | None, line: str) -> None:
+                bars.update(task, completed=done, total=total, description=line)
+                bars.refresh()
 
-            yield report
+            yield show
 
 
 def _text(cell: str | Cell) -> Text:

@@ -93,10 +93,9 @@ def tree(output: Output, *, db: str, lists_tables: bool, as_json: bool) -> int:
 
 
 def _tree_figures(found: Stats, tables: Sequence[LiveTable]) -> dict[str, object]:
-    last = [
-        (table.level, table.run) for table in tables[-1:]
-    ]  # the oldest: newer ones may hide what it holds
-    last_bytes = sum(table.meta.file_bytes for table in tables if (table.level, table.run) in last)
+    # Those of the last run, the oldest: newer ones may hide what they hold.
+    last = [table for table in tables if (table.level, table.run) == (tables[-1].level, tables[-1].run)]
+    last_bytes = sum(table.meta.file_bytes for table in last)
     return {
         "file_bytes": found.file_bytes,
         "raw_bytes": found.raw_bytes,

@@ -23,9 +23,9 @@ from lsmdbm.cli.escapes import escaped, shown
 from lsmdbm.cli.formats import json_text
 from lsmdbm.cli.outcome import USAGE, Refused
 
-Report = Callable[
-    [int, "int | None"], None
-]  # what is done, and what there is in all, None if that is not known
+# What is done, and what there is in all, None if that is not known; and to show it, the line that says so.
+Report = Callable[[int, "int | None"], None]
+Show = Callable[[int, "int | None", str], None]
 
 SECONDS_BETWEEN = 0.1  # two pictures of the progress
 UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
@@ -221,18 +221,27 @@ class Output:
             yield None
             return
         meter = Meter(what, unit)
+        with self._picture(what) as show:
+
+            def report(done: int, total: int | None) -> None:
+                if meter.is_due():
+                    show(done, total, meter.text(done, total))
+
+            yield report
+
+    @contextmanager
+    def _picture(self, what: str) -> Iterator[Show]:
+        """Give a function that shows progress in the place of what it showed last; in the end, nothing."""
         width = 0
 
-        def report(done: int, total: int | None) -> None:
+        def show(done: int, total: int | None, line: str) -> None:
             nonlocal width
-            if meter.is_due():
-                text = meter.text(done, total)
-                self._stderr.write("\r" + text.ljust(width))
-                self._stderr.flush()
-                width = len(text)
+            self._stderr.write("\r" + line.ljust(width))
+            self._stderr.flush()
+            width = len(line)
 
         try:
-            yield report
+            yield show
         finally:
             self._stderr.write("\r" + " " * width + "\r")
             self._stderr.flush()
