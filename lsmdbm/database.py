@@ -87,6 +87,14 @@ class Database(Handle, SortedSource, MutableMapping[bytes, bytes]):
 
     Iteration, `keys()`, `values()` and `items()` go in ascending byte order, over the state of the
     moment they begin.  Single keys cost O(log n); `len()` is exact and counts only what changed.
+
+    Any method may raise ClosedError, once the handle is closed, CorruptionError, where something read from
+    disk is not what was written, and `error`, where the system says no.  What writes raises ReadOnlyError at
+    flag `"r"`, TypeError and ValueError for what is no key or value, before anything is written, and
+    FailedError once an error has left it open what is on disk.
+
+    Durability: a write that has returned survives a kill of the process, at the default durability; after
+    `sync()` or `close()`, power loss.  Each call is all or nothing, but for `update()`.
     """
 
     __slots__ = ()
@@ -133,7 +141,13 @@ class Database(Handle, SortedSource, MutableMapping[bytes, bytes]):
         return default if value is None else value
 
     def setdefault(self, key: Data, default: Data = b"") -> bytes:
-        """Return the value of `key`, which becomes `default` if there is none.  One atomic step."""
+        """Return the value of `key`, which becomes `default` if there is none.  One atomic step.
+
+        >>> import lsmdbm
+        >>> with lsmdbm.open("colours", "n") as db:
+        ...     db.setdefault("apple", "red"), db.setdefault("apple", "green")
+        (b'red', b'red')
+        """
         found = self.get(key)
         if found is not None:
             return found
@@ -143,7 +157,14 @@ class Database(Handle, SortedSource, MutableMapping[bytes, bytes]):
         return value if found is None else found
 
     def pop(self, key: Data, default: Any = _NOTHING) -> Any:
-        """Delete `key` and return its value; the default, or KeyError, if there is none.  One atomic step."""
+        """Delete `key` and return its value; the default, or KeyError, if there is none.  One atomic step.
+
+        >>> import lsmdbm
+        >>> with lsmdbm.open("colours", "n") as db:
+        ...     db["apple"] = "red"
+        ...     db.pop("apple"), db.pop("apple", None)
+        (b'red', None)
+        """
         if self._is_read_only:
             self._check_open()
             if default is _NOTHING or self.get(key) is not None:
@@ -157,7 +178,16 @@ class Database(Handle, SortedSource, MutableMapping[bytes, bytes]):
         return default
 
     def popitem(self) -> tuple[bytes, bytes]:
-        """Delete the smallest key and return it with its value; KeyError if the database is empty."""
+        """Delete the smallest key and return it with its value; KeyError if the database is empty.
+
+        One atomic step, O(log n) however many were taken before: a queue of jobs is made of it.
+
+        >>> import lsmdbm
+        >>> with lsmdbm.open("jobs", "n") as db:
+        ...     db.update({"1": "wash", "2": "dry"})
+        ...     db.popitem(), len(db)
+        ((b'1', b'wash'), 1)
+        """
         found = self._writable().take_first()
         if found is None:
             raise KeyError("popitem(): database is empty")
@@ -188,6 +218,15 @@ class Database(Handle, SortedSource, MutableMapping[bytes, bytes]):
 
         Written in batches, each whole or not at all; memory is bounded, however long the iterable is.  If
         the iterable fails, or a key or value has the wrong type, what came before it is written.
+
+        Cost: less than setting the keys one by one, for up to 1,000 of them share a record of the log.
+
+        >>> import lsmdbm
+        >>> with lsmdbm.open("fruit", "n") as db:
+        ...     db.update({"apple": "red"}, cherry="dark red")
+        ...     db.update((name, "yellow") for name in ("banana", "lemon"))
+        ...     [*db]
+        [b'apple', b'banana', b'cherry', b'lemon']
         """
         store = self._writable()
         for pairs in (pairs_of(other), more.items()):

@@ -152,17 +152,36 @@ class Handle:
     def sync(self) -> None:
         """Make everything written so far survive power loss.
 
+        Cost: a sync of the log; of each log, where several are not durable yet.
+
         Raises:
             FailedError: it could not be done, and what is on disk is not known.
         """
         self._store.sync()
 
     def flush(self) -> None:
-        """Write what is held in memory into tables.  The log already keeps it: this is never needed."""
+        """Write what is held in memory into tables.  The log already keeps it: this is never needed.
+
+        Others write meanwhile.
+
+        Raises:
+            error: the system says no; what was written stays in memory and in the log.
+
+        Durability: on return everything written before the call survives power loss.
+        """
         self._writable().flush()
 
     def compact(self) -> None:
-        """Merge all tables into one sorted level: smallest on disk, fastest to read.  O(n)."""
+        """Merge all tables into one sorted level: smallest on disk, fastest to read.
+
+        Others write meanwhile.  Cost: reads and writes everything once; on disk, old and new tables are there
+        side by side until the end.
+
+        Raises:
+            error: the system says no, for want of space say; everything is as it was.
+
+        Durability: on return everything written before the call survives power loss.
+        """
         self._writable().compact()
 
     def reorganize(self) -> None:
@@ -179,6 +198,8 @@ class Handle:
 
         Returns:
             What was found; true if nothing is wrong.  Damage is never raised.
+
+        Cost: reads every table once, and holds the index and the filter of one.
         """
         from lsmdbm._engine.check import check, run
 
@@ -330,7 +351,7 @@ class Handle:
         self._store.refresh()
 
     def stats(self) -> Stats:
-        """Return what the tree looks like and what it has done since it was opened."""
+        """Return what the tree looks like and what it has done since it was opened.  Reads nothing."""
         return self._store.stats()
 
     # -- the end ------------------------------------------------------------------------------------

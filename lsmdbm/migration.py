@@ -51,6 +51,8 @@ def import_dbm(source: Any, destination: object, *, progress: Progress | None = 
             same once they are bytes.
         TypeError, ValueError: an entry is not of str or bytes, or too long; its position and key are named.
 
+    Cost: one pass over the source; a thousand entries in memory, and what its module holds by itself.
+
     Durability: on return everything survives power loss.  If the copy ends early, by an error or a kill, the
     destination holds some of the entries and is a database like any other, but no second copy goes into it:
     begin again with a new path, or empty it with flag `"n"`.
@@ -96,6 +98,8 @@ def export_dbm(
         ImportError: this Python lacks the module.
         error: something is at `destination`; or the module refuses an entry, too large for dbm.ndbm say, or
             does not give it back: its position and key are named.
+
+    Cost: one pass over the database, and one write to the module for each entry.
 
     Durability: what the module gives with `sync()`, if it has that, and `close()`.  If the copy ends early,
     the destination holds some of the entries; remove its files before the next try.

@@ -75,7 +75,7 @@ class SortedSource(SortedMapping[bytes, bytes]):
     def get(self, key: Data, default: bytes | T) -> bytes | T: ...
 
     def get(self, key: Data, default: object = None) -> object:
-        """Return the value of `key`, or the very object given as default."""
+        """Return the value of `key`, or the very object given as default.  O(log n)."""
         self._check_open()
         value = self._get(lookup_bytes(key))
         return default if value is None else value
@@ -160,15 +160,24 @@ class SortedSource(SortedMapping[bytes, bytes]):
     # -- dbm ----------------------------------------------------------------------------------------
 
     def firstkey(self) -> bytes | None:
-        """Return the smallest key, None if there is none."""
+        """Return the smallest key, None if there is none.  O(log n)."""
         return _key(self._first(None, None, reverse=False, keys_only=True))
 
     def lastkey(self) -> bytes | None:
-        """Return the largest key, None if there is none."""
+        """Return the largest key, None if there is none.  O(log n)."""
         return _key(self._first(None, None, reverse=True, keys_only=True))
 
     def nextkey(self, key: Data) -> bytes | None:
-        """Return the smallest key above `key`, which need not exist; None if there is none."""
+        """Return the smallest key above `key`, which need not exist; None if there is none.
+
+        O(log n), as the other three: a walk is cheaper by a `range()`, of which a step costs O(1).
+
+        >>> import lsmdbm
+        >>> with lsmdbm.open("letters", "n") as db:
+        ...     db.update((letter, letter.upper()) for letter in "acd")
+        ...     db.firstkey(), db.nextkey("b"), db.prevkey("b"), db.nextkey("d")
+        (b'a', b'c', b'a', None)
+        """
         self._check_open()
         return _key(self._first(lookup_bytes(key) + b"\0", None, reverse=False, keys_only=True))
 

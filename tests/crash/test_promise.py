@@ -414,3 +414,20 @@ def test_reader_sees_a_prefix(rngs):
             assert writer.states[-1] == dict(db.items())
             db.close()
         writer.done()
+
+
+# P19
+
+
+@pytest.mark.parametrize("work", ["flush", "compact"])
+@pytest.mark.parametrize("level", ["none", "process", "interval", "full"])
+def test_flush_or_compact_keeps_all_there_was(rngs, level, work):
+    for rng in rngs:
+        writer = Writer(level, rng)
+        for _ in range(3):
+            writer.write(rng.randint(1, 20))
+            getattr(writer.db, work)()
+            image = writer.storage.freeze()
+            for storage in (image.crash("kill"), *losses(image, rng)):
+                assert writer.states[-1] == contents(storage)
+        writer.done()
