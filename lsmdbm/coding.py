@@ -13,11 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from lsmdbm.coercion import Data
+from lsmdbm.coercion import Data, named
 
 V = TypeVar("V")
-
-NAMED_BYTES = 80  # of a key that is shown in an error
 
 
 class _Looked(Protocol):
@@ -50,7 +48,7 @@ class Coding(Generic[V]):
         try:
             return key.decode(self.key_encoding)
         except UnicodeDecodeError as exc:
-            exc.reason += f"; the key is {key[:NAMED_BYTES]!r}{'...' if len(key) > NAMED_BYTES else ''}"
+            exc.reason += f"; the key is {named(key)}"
             raise
 
     def decode_item(self, key: bytes, value: bytes) -> tuple[str, V]:

@@ -17,7 +17,7 @@ from lsmdbm._base.errors import FlagError
 
 Data = str | bytes | bytearray | memoryview  # what may be given as a key or a value
 
-NAMED_BYTES = 80  # of a value that is shown in an error
+NAMED_BYTES = 80  # of a key or a value that is shown in an error
 LETTERS = "rwcn"
 DURABILITIES = {"f": "process", "s": "full"}  # gdbm's suffixes; with both, "s" holds
 SUFFIXES = "fsum"  # "u" and "m", no locking and no memory mapping, ask for nothing here
@@ -55,14 +55,18 @@ def value_bytes(value: Data) -> bytes:
     return check_value(lookup_bytes(value, "value"))
 
 
+def named(data: bytes) -> str:
+    """Return a key or a value as an error shows it."""
+    return f"{data[:NAMED_BYTES]!r}{'...' if len(data) > NAMED_BYTES else ''}"
+
+
 def number_of(value: bytes | None) -> int:
     """Return the number that a value is in decimal ASCII text, 0 for None; ValueError if it is none."""
     if value is None:
         return 0
     digits = value[1:] if value[:1] == b"-" else value
     if not digits.isdigit():
-        shown = value[:NAMED_BYTES] + b"..." if len(value) > NAMED_BYTES else value
-        raise ValueError(f"the value is no decimal integer: {shown!r}")
+        raise ValueError(f"the value is no decimal integer: {named(value)}")
     return int(value)
 
 

@@ -1,5 +1,9 @@
 """Tally: entries that go by, counted, reported and checked; for what moves many of them.
 
+Rules
+  1. What cannot be stored ends it, with an error that names the entry: nothing is left out.
+  2. `progress` is called between two entries, so that what it raises ends it too.
+
 Thread safety: one thread at a time.
 """
 
@@ -40,7 +44,7 @@ class Tally:
         return f"entry {self.done}, key {reprlib.repr(key)}"
 
     def compare(self, count: int, path: str) -> None:
-        """Raise if not as many keys are there as entries were written (rule 3)."""
+        """Raise an `error` if not as many keys are there as entries were written (rule 1)."""
         if count != self.done:
             raise error(f"{path}: holds {count} keys after {self.done} entries were copied into it")
 
@@ -51,7 +55,11 @@ class Tally:
 
 
 def checked(entries: Iterable[tuple[Any, Any]], tally: Tally) -> Iterator[tuple[bytes, bytes]]:
-    """Yield entries as bytes, and say which one it is that cannot be stored."""
+    """Yield entries as bytes.
+
+    Raises:
+        TypeError, ValueError: an entry cannot be stored; its number and its key are named.
+    """
     for key, value in entries:
         if (
             type(key) is bytes

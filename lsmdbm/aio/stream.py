@@ -13,7 +13,7 @@ Thread safety: a stream is used from one event loop; pieces are fetched one afte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar, cast
 
 from lsmdbm._base.public import member_of
@@ -96,29 +96,33 @@ class Stream(AsyncIterator[T], Generic[T]):
 def pieces_of_range(entries: Range, what: str, check_open: Callable[[], object]) -> Iterator[list[Any]]:
     """Yield a range piece by piece: its "keys", "values" or "items"."""
     step = -1 if entries._reverse else 1
-    piece: list[object] = []
-    size = 0
-    for keys, values in entries._pass(keys_only=what == "keys"):
-        check_open()
-        if what == "items":
-            piece += [*zip(keys, values, strict=True)][::step]
-        else:
-            piece += (keys if what == "keys" else values)[::step]
-        size += sum(map(len, keys)) + sum(map(len, cast("list[bytes]", values)))  # a read gives no None
-        if len(piece) >= CHUNK_ENTRIES or size >= CHUNK_BYTES:
-            yield piece
-            piece, size = [], 0
-    if piece:
-        yield piece
+
+    def parts() -> Iterator[tuple[list[Any], int]]:
+        for keys, values in entries._pass(keys_only=what == "keys"):
+            check_open()
+            size = sum(map(len, keys)) + sum(map(len, cast("list[bytes]", values)))  # a read gives no None
+            if what == "items":
+                yield [*zip(keys, values, strict=True)][::step], size
+            else:
+                yield (keys if what == "keys" else values)[::step], size
+
+    return _gathered(parts())
 
 
 def pieces_of_changes(changes: Iterator[Change]) -> Iterator[list[Change]]:
     """Yield changes piece by piece."""
-    piece: list[Change] = []
+    return _gathered(
+        ([change], sum(len(key) + len(value or b"") for key, value in change.items)) for change in changes
+    )
+
+
+def _gathered(parts: Iterable[tuple[list[T], int]]) -> Iterator[list[T]]:
+    """Yield pieces (rule 2) out of parts, each with its length in bytes."""
+    piece: list[T] = []
     size = 0
-    for change in changes:
-        piece.append(change)
-        size += sum(len(key) + len(value or b"") for key, value in change.items)
+    for part, part_bytes in parts:
+        piece += part
+        size += part_bytes
         if len(piece) >= CHUNK_ENTRIES or size >= CHUNK_BYTES:
             yield piece
             piece, size = [], 0
