@@ -14,6 +14,7 @@ from lsmdbm._base.errors import error
 from lsmdbm._base.options import Options
 from lsmdbm._base.paths import name_in_parent, parent_of
 from lsmdbm._base.storage import File, Storage
+from lsmdbm._engine.jobs import finished
 from lsmdbm._format.manifest import TableMeta
 from lsmdbm._format.table_writer import Origin, TableWriter
 
@@ -62,13 +63,7 @@ class Building:
 
     def finish(self) -> TableMeta:
         """End the file, and make it durable.  Requires at least one entry."""
-        steps = self._writer.finish(Origin(0, 0, 0))
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                meta: TableMeta = end.value
-                break
+        meta = finished(self._writer.finish(Origin(0, 0, 0)))
         self._file.fsync()
         self._directory.sync()
         self._file.close()

@@ -67,6 +67,18 @@ class Findings:
     records: int = 0
     read_bytes: int = 0
 
+    def report(self, destination: str, entries: int) -> RepairReport:
+        """Return what there is to say at the end."""
+        return RepairReport(
+            path=self.directory.path,
+            destination=destination,
+            losses=tuple(self.losses),
+            doubts=tuple(self.doubts),
+            tables=self.tables,
+            records=self.records,
+            entries=entries,
+        )
+
     def path(self, number: int, kind: str) -> str:
         """Return where a file of the source is."""
         return f"{self.directory.path}/{file_name(number, kind)}"

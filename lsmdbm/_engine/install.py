@@ -22,13 +22,17 @@ Thread safety: under the lock of the store.  Spec: docs/durability.md, Install.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lsmdbm._base.errors import FailedError, error
-from lsmdbm._base.storage import Directory, write_all
+from lsmdbm._base.options import Options
+from lsmdbm._base.storage import Directory, Storage, write_all
 from lsmdbm._engine.names import MANIFEST, Counter, file_name, numbers
+from lsmdbm._engine.version import Version
 from lsmdbm._format import manifest as manifests
-from lsmdbm._format.manifest import MAX_MANIFEST_BYTES, Manifest
+from lsmdbm._format.manifest import MAX_MANIFEST_BYTES, Manifest, TableMeta
+
+UUID_BYTES = 16
 
 
 def synced(sync: Callable[[], None]) -> None:
@@ -48,6 +52,25 @@ def check_owner(directory: Directory) -> None:
     if directory.has_lost_lock():
         reason = "LOCK was removed or replaced; another process may be writing here"
         raise FailedError(errno.ESTALE, reason, directory.path)
+
+
+def new_state(
+    storage: Storage, options: Options, last_seq: int = 0, level: int = 0, metas: Sequence[TableMeta] = ()
+) -> Manifest:
+    """Return the state of a new database, all of whose keys are in these tables of one level.
+
+    Which numbers it has is up to whoever installs it.
+    """
+    return Manifest(
+        uuid=storage.urandom(UUID_BYTES),
+        number=0,
+        next_number=0,
+        last_seq=last_seq,
+        min_wal=0,
+        live_count=sum(meta.entries for meta in metas),
+        shape=options.shape(),
+        levels=Version().replace((), {level: metas}).levels if metas else (),
+    )
 
 
 class Installer:

@@ -21,7 +21,7 @@ Thread safety: one thread at a time, under the lock of the store.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from lsmdbm._base.chunk import Chunk, Chunks
 from lsmdbm._base.errors import error
@@ -47,6 +47,8 @@ FILTER_SHARE = 4  # to enter a key into the filter costs about a fourth of mergi
 NO_NEWS = -1  # instead of bytes: to ask again at once would be waiting
 
 Steps = Generator[int, None, list[TableMeta]]
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 MOST_BLOOM_BITS = 24  # per key, in any table
@@ -130,14 +132,8 @@ class _Outputs:
         writer, file = self._writer, self._file
         if writer is None or file is None:
             return
-        finish = writer.finish(self._origin)
-        while True:
-            try:
-                next(finish)
-            except StopIteration as end:
-                meta: TableMeta = end.value
-                break
-            yield self.worth(min(BLOOM_STEP, writer.entries) // FILTER_SHARE)
+        worth = self.worth(min(BLOOM_STEP, writer.entries) // FILTER_SHARE)
+        meta = yield from told(writer.finish(self._origin), lambda: worth)
         file.fsync()  # rule 2; if it fails, this table is worthless and nothing else is
         file.close()
         self._metas.append(meta)
@@ -206,14 +202,25 @@ def _write(chunks: Chunks, outputs: _Outputs) -> Steps:
         raise
 
 
-def finished(steps: Steps) -> list[TableMeta]:
-    """Do a job in one go, and return its tables."""
+def finished(steps: Generator[object, None, T]) -> T:
+    """Do a job in one go, and return what it gives: its tables, if it writes some."""
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            metas: list[TableMeta] = end.value
-            return metas
+            result: T = end.value
+            return result
+
+
+def told(steps: Generator[object, None, T], what: Callable[[], S]) -> Generator[S, None, T]:
+    """Do a job in its steps, each of which yields something else."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        yield what()
 
 
 def after(first: Iterator[int], steps: Steps) -> Steps:

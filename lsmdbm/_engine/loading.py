@@ -31,14 +31,14 @@ from lsmdbm._base.options import Options
 from lsmdbm._base.paths import absolute
 from lsmdbm._base.storage import Storage
 from lsmdbm._engine.destination import Destination
+from lsmdbm._engine.install import new_state
 from lsmdbm._engine.jobs import Workshop, finished, rewrite
 from lsmdbm._engine.merge import merge
 from lsmdbm._engine.names import TABLE, Counter, file_name
 from lsmdbm._engine.plan import Limits
-from lsmdbm._engine.sharing import UUID_BYTES
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.version import Version
-from lsmdbm._format.manifest import Manifest, TableMeta
+from lsmdbm._format.manifest import TableMeta
 from lsmdbm._format.table_writer import Origin
 
 FAN_IN = 16  # each part of a merge opens so many tables
@@ -288,16 +288,6 @@ def load(
         place = Place(storage, absolute(path), mode, options, 0)
         metas = _Loader(destination, place, crew, in_flight).load(in_runs(entries, run_bytes), turned)
         level = Limits.of(options).roomy_level(sum(meta.file_bytes for meta in metas))
-        count = sum(meta.entries for meta in metas)
-        state = Manifest(
-            uuid=storage.urandom(UUID_BYTES),
-            number=0,
-            next_number=0,
-            last_seq=ORIGIN.last_seq,
-            min_wal=0,
-            live_count=count,
-            shape=options.shape(),
-            levels=Version().replace((), {level: metas}).levels,
-        )
+        state = new_state(storage, options, ORIGIN.last_seq, level, metas)
         destination.commit(state)
-    return count
+    return sum(meta.entries for meta in metas)

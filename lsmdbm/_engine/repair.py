@@ -22,17 +22,15 @@ from lsmdbm._base.storage import Directory, Storage
 from lsmdbm._engine.check import Work
 from lsmdbm._engine.destination import Destination
 from lsmdbm._engine.findings import Findings, RepairReport
-from lsmdbm._engine.jobs import rewrite
+from lsmdbm._engine.install import new_state
+from lsmdbm._engine.jobs import rewrite, told
 from lsmdbm._engine.memtable import Memtable, sources
 from lsmdbm._engine.merge import merge, visible
 from lsmdbm._engine.names import parse
 from lsmdbm._engine.plan import Limits
 from lsmdbm._engine.remains import chunks_of, read_logs
 from lsmdbm._engine.seniority import Relic, runs_of, tables_found, tables_of, trusted_manifest
-from lsmdbm._format.manifest import Manifest, TableMeta
 from lsmdbm._format.table_writer import Origin
-
-UUID_BYTES = 16
 
 
 def repair(storage: Storage, directory: Directory, destination: str) -> Work[RepairReport]:
@@ -59,36 +57,10 @@ def repair(storage: Storage, directory: Directory, destination: str) -> Work[Rep
         level = Limits.of(options).roomy_level(total)
         origin = Origin(level, min(1, last_seq), last_seq)
         steps = rewrite(_merged(memtable, tables, work), origin, target.workshop)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                metas: list[TableMeta] = end.value
-                break
-            yield work.read_bytes, total
-        entries = sum(meta.entries for meta in metas)
-        levels = ((),) * level + (tuple(metas),) if metas else ()
-        state = Manifest(
-            uuid=storage.urandom(UUID_BYTES),
-            number=0,
-            next_number=0,
-            last_seq=last_seq,
-            min_wal=0,
-            live_count=entries,
-            shape=options.shape(),
-            levels=levels,
-        )
-        target.commit(state)
+        metas = yield from told(steps, lambda: (work.read_bytes, total))
+        target.commit(new_state(storage, options, last_seq, level, metas))
     yield total, total
-    return RepairReport(
-        path=directory.path,
-        destination=destination,
-        losses=tuple(work.losses),
-        doubts=tuple(work.doubts),
-        tables=work.tables,
-        records=work.records,
-        entries=entries,
-    )
+    return work.report(destination, sum(meta.entries for meta in metas))
 
 
 def _merged(memtable: Memtable, tables: list[Relic], work: Findings) -> Chunks:

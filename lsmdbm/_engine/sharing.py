@@ -29,15 +29,13 @@ from lsmdbm._base.leftovers import clear_up, drop_all, leave, taken
 from lsmdbm._base.options import Options
 from lsmdbm._base.paths import parent_of
 from lsmdbm._base.storage import Directory, File, Storage, directory_mode
-from lsmdbm._engine.install import Installer, synced
+from lsmdbm._engine.install import Installer, new_state, synced
 from lsmdbm._engine.mapped import refuse_unmapped
 from lsmdbm._engine.names import LOCK, MANIFEST, Counter, lock_label, numbers, parse
 from lsmdbm._engine.reader import Reader
 from lsmdbm._engine.recovery import Recovered, recover
 from lsmdbm._engine.store import Store
-from lsmdbm._format.manifest import Manifest
 
-UUID_BYTES = 16
 FIRST_WAIT, LONGEST_WAIT = 0.001, 0.05  # seconds between two tries to get the writer lock
 
 
@@ -275,15 +273,7 @@ def _start_empty(storage: Storage, directory: Directory, given: dict[str, object
     """Install an empty manifest.  Whatever the directory held is garbage from then on."""
     highest = max((found[0] for name in directory.listdir() if (found := parse(name))), default=0)
     counter = Counter(highest + 1)
-    blank = Manifest(
-        uuid=storage.urandom(UUID_BYTES),
-        number=0,
-        next_number=0,
-        last_seq=0,
-        min_wal=highest + 1,
-        live_count=0,
-        shape=Options.choose(given, {}).shape(),
-    )
+    blank = new_state(storage, Options.choose(given, {}))._replace(min_wal=highest + 1)
     installer = Installer(directory, counter, blank)
     installer.install(blank, lambda: None)
     synced(lambda: storage.sync_parent(directory.path))
