@@ -57,7 +57,8 @@ def renamed(exc: OSError, path: str) -> error:
     return error(exc.errno, exc.strerror, path)
 
 
-def above_standard_streams(descriptor: int) -> int:  # rule 2
+def above_standard_streams(descriptor: int) -> int:
+    """Return a descriptor of the same file that is none of 0 to 2."""  # rule 2
     if descriptor > 2 or fcntl is None:
         return descriptor
     try:
@@ -67,6 +68,7 @@ def above_standard_streams(descriptor: int) -> int:  # rule 2
 
 
 def still_open(descriptor: int) -> int:
+    """Return a descriptor, or raise what the system would say of one that was closed."""
     if descriptor < 0:  # rule 3: Python makes a ValueError of a sync of -1, which is what a closed handle has
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     return descriptor
@@ -95,13 +97,16 @@ def _mapped(descriptor: int, length: int) -> mmap.mmap:
             os.close(each)
 
 
+def _place(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
 def place_of(name: str, directory: int) -> tuple[int, int] | None:
     """Return what tells the file at a name from every other one; None if nothing can be found there."""
     try:
-        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        return _place(os.stat(name, dir_fd=directory, follow_symlinks=False))
     except OSError:
         return None
-    return status.st_dev, status.st_ino
 
 
 class Descriptor:
@@ -112,6 +117,10 @@ class Descriptor:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._closing = map(os.close, (descriptor,))  # its one step takes the number and closes it, in C
+
+    def place(self) -> tuple[int, int]:
+        """Return what tells this file or directory from every other one on the machine."""
+        return _place(os.fstat(self._descriptor))
 
     def close(self) -> None:
         self._descriptor = -1
@@ -207,11 +216,6 @@ class OsFile(Descriptor):
     def is_at(self, name: str, directory: int) -> bool:
         """Return whether `name` in the directory is still this very file."""
         return place_of(name, directory) == self.place()
-
-    def place(self) -> tuple[int, int]:
-        """Return what tells this file from every other one on the machine."""
-        status = os.fstat(self._descriptor)
-        return status.st_dev, status.st_ino
 
     def has_one_name(self) -> bool:
         """Return whether no hard link makes this file another one too."""

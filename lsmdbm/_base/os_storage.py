@@ -192,8 +192,7 @@ class OsDirectory(Descriptor):
 
     def identity(self) -> tuple[int, int]:
         with Named(self.path):
-            status = os.fstat(self._descriptor)
-            return status.st_dev, status.st_ino
+            return self.place()
 
     def take_mode(self, source: Directory, *, itself: bool) -> None:
         with Named(self.path):

@@ -183,7 +183,7 @@ def _survey(directory: Directory) -> _Found:
     if manifest is None:
         return found
     found.needed.add(file_name(manifest.number, MANIFEST))
-    found.needed.update(file_name(meta.number, TABLE) for level in manifest.levels for meta in level)
+    found.needed.update(file_name(meta.number, TABLE) for meta in manifest.tables())
     found.files += 1
     found.bytes += directory.length(file_name(manifest.number, MANIFEST)) or 0
     for missing in missing_tables(directory, manifest):
@@ -296,6 +296,4 @@ def _is_replaced(meta: TableMeta, directory: Directory) -> bool:
         manifest, _ = newest_manifest(directory, directory.listdir())
     except error:
         return False
-    return manifest is not None and all(
-        other.number != meta.number for level in manifest.levels for other in level
-    )
+    return manifest is not None and all(other.number != meta.number for other in manifest.tables())

@@ -6,7 +6,7 @@
     (4) sync the directory: COMMIT POINT, recovery finds the new state from here on
     (5) readers move to the new Version
     (6) sync the directory once more, unlink all older manifests, sync it: the old state cannot come back
-    (7) unlink tables and logs that nobody needs                          by the store
+    (7) unlink tables and logs that nobody needs                          by the tree
 
 Rules
   1. Interrupted in (3) to (6), it is repeated from (3) with a new number.  N.man may have reached the
@@ -69,7 +69,7 @@ def new_state(
         min_wal=0,
         live_count=sum(meta.entries for meta in metas),
         shape=options.shape(),
-        levels=Version().replace((), {level: metas}).levels if metas else (),
+        levels=Version().replace((), {level: metas}).levels,
     )
 
 

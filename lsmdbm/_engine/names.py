@@ -15,10 +15,10 @@ from collections.abc import Callable
 
 from lsmdbm._base.errors import error
 from lsmdbm._base.storage import Directory, File, Storage
+from lsmdbm._format.coding import MAX_NUMBER
 
 LOCK = "LOCK"
 WAL, TABLE, MANIFEST = "wal", "sst", "man"
-MAX_NUMBER = (1 << 63) - 1
 TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE}
 
 _PATTERN = re.compile(r"([0-9]{6,19})\.(wal|sst|man)", re.ASCII)
@@ -53,8 +53,13 @@ def numbers(names: list[str], kind: str) -> list[int]:
 
 
 def lock_label(storage: Storage) -> bytes:
-    """Return what LOCK says of the process that has it; for messages alone."""
+    """Return what LOCK will say of this process."""
     return f"pid {storage.pid()}\n".encode()
+
+
+def lock_holder(directory: Directory) -> str:
+    """Return what LOCK says of whoever has it; for messages alone."""
+    return directory.peek(LOCK).decode("ascii", "replace").strip() or "another process"
 
 
 class Counter:

@@ -60,6 +60,11 @@ class Reading:
         """What a read of this moment sees; its active memtable still grows."""
         return self._tree.view
 
+    @property
+    def manifest(self) -> Manifest:
+        """What was installed last."""
+        return self._tree.manifest
+
     def get(self, key: bytes) -> bytes | None:
         """Return the value of `key`, None if there is none."""
         return self._tree.view.get(key)
@@ -147,11 +152,6 @@ class Reading:
             if not self._writer.is_closed:
                 self._tree.learn_count(view, table_keys, total)
         return total
-
-    @property
-    def manifest(self) -> Manifest:
-        """What was installed last."""
-        return self._tree.manifest
 
     def changes(self, position: bytes | int | None) -> Iterator[Step]:
         """Return what was written from a position on, up to now, record by record."""

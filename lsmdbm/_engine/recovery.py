@@ -160,17 +160,16 @@ def read_manifest(file: File, number: int) -> Manifest:
 
 def missing_tables(directory: Directory, manifest: Manifest) -> Iterator[CorruptionError]:
     """Yield what is wrong with the tables of a manifest, as far as a listing shows it."""
-    for level in manifest.levels:
-        for meta in level:
-            name = file_name(meta.number, TABLE)
-            length = directory.length(name)
-            if length is None:
-                reason = "table named by the manifest is missing"
-            elif length != meta.file_bytes:
-                reason = f"{length} bytes long, the manifest says {meta.file_bytes}"
-            else:
-                continue
-            yield CorruptionError(f"{directory.path}/{name}", -1, reason)
+    for meta in manifest.tables():
+        name = file_name(meta.number, TABLE)
+        length = directory.length(name)
+        if length is None:
+            reason = "table named by the manifest is missing"
+        elif length != meta.file_bytes:
+            reason = f"{length} bytes long, the manifest says {meta.file_bytes}"
+        else:
+            continue
+        yield CorruptionError(f"{directory.path}/{name}", -1, reason)
 
 
 def log_header(data: bytes, number: int, path: str, whole: Callable[[], bytes]) -> LogHeader | None:

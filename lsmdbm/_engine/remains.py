@@ -23,7 +23,7 @@ from lsmdbm._engine.check import read_log
 from lsmdbm._engine.findings import Findings, Loss
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.names import TABLE, WAL, file_name, numbers
-from lsmdbm._engine.recovery import replay
+from lsmdbm._engine.recovery import apply, replay
 from lsmdbm._engine.seniority import Relic
 from lsmdbm._format import log_reader, records, salvage
 from lsmdbm._format.coding import MAX_NUMBER, Malformed, Unsupported
@@ -194,12 +194,8 @@ def _salvage_logs(manifest: Manifest | None, held: int, work: Findings) -> tuple
             continue
         work.records += 1
         expected = record.last_seq + 1
-        if change.clears:
-            memtable.forget()
-            cleared = record.seq
-        if change.ranges:
-            memtable.void(change.ranges)
-        memtable.update(change.keys, change.values)
+        cleared = record.seq if change.clears else cleared
+        apply(memtable, change, record.end - record.offset)
     if expected <= held:
         memtable.forget()
     return memtable, max(held, expected - 1), cleared

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from lsmdbm._base.errors import LockedError, NotFoundError, error
 from lsmdbm._base.storage import Directory, File, Storage
-from lsmdbm._engine.names import LOCK, MANIFEST, file_name, lock_label, numbers, parse
+from lsmdbm._engine.names import LOCK, MANIFEST, file_name, lock_holder, lock_label, numbers, parse
 from lsmdbm._format import manifest as manifests
 
 
@@ -32,10 +32,9 @@ def take_lock(storage: Storage, directory: Directory) -> File:
     lock = directory.lock(LOCK, label)
     if lock is not None:
         return lock
-    holder = directory.peek(LOCK)
-    if holder == label:
+    if directory.peek(LOCK) == label:
         raise error(f"{directory.path}: the database is open in this process")
-    raise LockedError.at(directory.path, holder.decode("ascii", "replace").strip() or "another process")
+    raise LockedError.at(directory.path, lock_holder(directory))
 
 
 def destroy(storage: Storage, path: str) -> list[str]:

@@ -46,7 +46,7 @@ def trusted_manifest(work: Findings) -> Manifest | None:
     if manifest is not None:
         if bad is None:
             return manifest
-        missing = [meta for level in manifest.levels for meta in level if not _is_there(meta, work)]
+        missing = [meta for meta in manifest.tables() if not _is_there(meta, work)]
         if not missing:
             return manifest  # the higher one was cut off: nothing had been unlinked for it yet
         work.doubt(work.path(manifest.number, MANIFEST), -1, "out of date: a newer manifest is damaged")

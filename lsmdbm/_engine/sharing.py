@@ -31,7 +31,7 @@ from lsmdbm._base.paths import parent_of
 from lsmdbm._base.storage import Directory, File, Storage, directory_mode
 from lsmdbm._engine.install import Installer, new_state, synced
 from lsmdbm._engine.mapped import refuse_unmapped
-from lsmdbm._engine.names import LOCK, MANIFEST, Counter, lock_label, numbers, parse
+from lsmdbm._engine.names import LOCK, MANIFEST, Counter, lock_holder, lock_label, numbers, parse
 from lsmdbm._engine.reader import Reader
 from lsmdbm._engine.recovery import Recovered, recover
 from lsmdbm._engine.store import Store
@@ -155,7 +155,7 @@ def _try(
         _refuse_foreign(directory, flag)
         lock = directory.lock(LOCK, lock_label(storage))
         if lock is None:
-            return None, directory.peek(LOCK).decode("ascii", "replace").strip() or "another process"
+            return None, lock_holder(directory)
         try:
             store = _open_writer(storage, directory, lock, flag, given)
         except BaseException:

@@ -58,7 +58,7 @@ class Tree:
 
     Args:
         workshop: what jobs work with.
-        wal: the log; it is rotated and trimmed here, and written by the store.
+        wal: the log; it is rotated and trimmed here, and written by the writer.
         recovered: what the files hold.
     """
 
@@ -138,6 +138,10 @@ class Tree:
         in_memory = self.view.active.charge + sum(memtable.charge for memtable in self.view.sealed)
         limit = STALL_MEMTABLES * self._workshop.options.memtable_bytes
         return self.background.trouble is not None and in_memory > limit
+
+    def let_go(self, *why: str) -> None:
+        """Answer ClosedError to every read from now on."""
+        self.view = cast(View, GoneView(*why))
 
     # -- jobs ---------------------------------------------------------------------------------------
 
@@ -239,6 +243,40 @@ class Tree:
         self._wal.rotate()
         self._install(self.view.version, self._wal.seq - 1, self.view.table_keys, lambda: None)
 
+    def _install(
+        self, version: Version, last_seq: int, live_count: int | None, move_over: Callable[[], None]
+    ) -> None:
+        before = self._installer.current
+        state = before._replace(
+            levels=version.levels,
+            last_seq=last_seq,
+            min_wal=self._wal.min_wal(last_seq),
+            live_count=live_count,
+            shape=self._workshop.options.shape(),
+            prev_log=self._kept.newest(self._wal.flushed(last_seq), before.prev_log),
+        )
+        tables = self._workshop.tables
+        kept = {meta.number for meta in version} | self.background.unfinished
+
+        def follow() -> None:
+            move_over()
+            tables.retire(meta for meta in before.tables() if meta.number not in kept)
+
+        if self._kept.are_wanted:
+            self._wal.sync_flushed(last_seq)
+        try:
+            self._installer.install(state, follow)
+        except Exception:  # which says what became of it
+            raise
+        except BaseException:
+            if self._installer.are_names_in_doubt:
+                self.background.drop_all()
+                self._wal.doubt_names()
+            raise
+        self._kept.add(self._wal.forget(last_seq))
+        self._unlink([file_name(number, WAL) for number in self._kept.surplus()])
+        tables.collect()
+
     # -- ingest -------------------------------------------------------------------------------------
 
     def ingest(self, sources: Sequence[Source]) -> None:
@@ -311,44 +349,6 @@ class Tree:
         if self._installer.current.live_count is None and (view.table_keys or 0) >= WORTH_REMEMBERING:
             self._install(view.version, view.flushed_seq, view.table_keys, lambda: None)
 
-    def _install(
-        self, version: Version, last_seq: int, live_count: int | None, move_over: Callable[[], None]
-    ) -> None:
-        before = self._installer.current
-        state = before._replace(
-            levels=version.levels,
-            last_seq=last_seq,
-            min_wal=self._wal.min_wal(last_seq),
-            live_count=live_count,
-            shape=self._workshop.options.shape(),
-            prev_log=self._kept.newest(self._wal.flushed(last_seq), before.prev_log),
-        )
-        tables = self._workshop.tables
-        kept = {meta.number for meta in version} | self.background.unfinished
-
-        def follow() -> None:
-            move_over()
-            tables.retire(meta for level in before.levels for meta in level if meta.number not in kept)
-
-        if self._kept.are_wanted:
-            self._wal.sync_flushed(last_seq)
-        try:
-            self._installer.install(state, follow)
-        except Exception:  # which says what became of it
-            raise
-        except BaseException:
-            if self._installer.are_names_in_doubt:
-                self.background.drop_all()
-                self._wal.doubt_names()
-            raise
-        self._kept.add(self._wal.forget(last_seq))
-        self._unlink([file_name(number, WAL) for number in self._kept.surplus()])
-        tables.collect()
-
-    def let_go(self, *why: str) -> None:
-        """Answer ClosedError to every read from now on."""
-        self.view = cast(View, GoneView(*why))
-
     # -- files --------------------------------------------------------------------------------------
 
     def has_much_on_disk(self) -> bool:
@@ -362,7 +362,7 @@ class Tree:
         """Unlink the files of ours that the live set does not need."""
         manifest = self._installer.current
         needed = {file_name(manifest.number, MANIFEST)}
-        needed |= {file_name(meta.number, TABLE) for level in manifest.levels for meta in level}
+        needed |= {file_name(meta.number, TABLE) for meta in manifest.tables()}
         needed |= {file_name(number, TABLE) for number in self._workshop.tables.retired}  # left to collect()
         needed |= {file_name(number, TABLE) for number in self.background.unfinished}
         needed |= {file_name(meta.number, TABLE) for meta in self._ingested}

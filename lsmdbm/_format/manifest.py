@@ -30,8 +30,9 @@ Thread safety: pure functions.  Spec: docs/format.md, Manifest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from struct import Struct
 from typing import NamedTuple
 
@@ -101,11 +102,15 @@ class Manifest(NamedTuple):
     levels: tuple[tuple[TableMeta, ...], ...] = ()
     prev_log: tuple[int, int, int] = NO_LOG  # number, end and last sequence, see rule 6; if logs are kept
 
+    def tables(self) -> Iterator[TableMeta]:
+        """Yield the tables of all levels, from above."""
+        return chain.from_iterable(self.levels)
+
 
 def encode(manifest: Manifest) -> bytes:
     """Return the file that holds `manifest`.  O(tables)."""
     count = manifest.live_count
-    features = HOLES if any(meta.holes for metas in manifest.levels for meta in metas) else 0
+    features = HOLES if any(meta.holes for meta in manifest.tables()) else 0
     keep_bytes = manifest.shape.get("log_keep_bytes", 0)
     features |= KEPT if keep_bytes else 0
     is_possible = count is not None and 0 <= count <= MAX_NUMBER  # no other one would be read back
