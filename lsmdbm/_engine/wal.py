@@ -12,16 +12,14 @@ Thread safety: under the lock of the store, but for `Target.sync`.  Spec: docs/d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from lsmdbm._base.errors import FailedError, error
-from lsmdbm._base.storage import Directory, File, Storage, write_all
+from lsmdbm._base.storage import Directory, File, write_all
 from lsmdbm._engine.appender import Appender
 from lsmdbm._engine.install import check_owner, synced
 from lsmdbm._engine.log import Log
-from lsmdbm._engine.mapped import DISK_FULL, Mapper
-from lsmdbm._engine.names import Counter
+from lsmdbm._engine.mapped import DISK_FULL
 from lsmdbm._format import records
 from lsmdbm._format.records import LogHeader
 
@@ -49,25 +47,10 @@ class Target(NamedTuple):
 
 
 class Wal(Appender):
-    """The log of one opening.  What it is made of is what an Appender is made of."""
+    """The log of one opening, made of what an Appender is made of."""
 
-    __slots__ = ("durable_seq", "_in_sync")
-
-    def __init__(
-        self,
-        directory: Directory,
-        storage: Storage,
-        counter: Counter,
-        next_seq: int,
-        older: Sequence[Log] = (),
-        prev: tuple[int, int, int] = (0, 0, 0),
-        *,
-        buffered: bool = False,
-        mapper: Mapper | None = None,
-    ) -> None:
-        super().__init__(directory, storage, counter, next_seq, older, prev, buffered=buffered, mapper=mapper)
-        self.durable_seq = 0  # every write of this opening below it is known durable
-        self._in_sync: Target | None = None  # of a sync that is not known to be over
+    durable_seq = 0  # every write of this opening below it is known durable
+    _in_sync: Target | None = None  # of a sync that is not known to be over
 
     # -- which logs are needed ----------------------------------------------------------------------
 

@@ -19,7 +19,6 @@ Rules
   3. Tables of level 0 come newest first, those of a deeper level in key order, without overlap.
   4. `total` is the length of the whole file, `crc` is over all before it, seeded with the number: a
      file cut short, or under another name, is no manifest.
-
   5. What a table has in its holes is void: a range deletion came after it.  Holes are ascending, do not touch
      and lie within the bounds of the table.  If there are any, bit 0 of `features` is set.
   6. If logs are kept beyond what recovery needs, `prev` is the newest log all of whose writes are in tables,

@@ -1,3 +1,5 @@
+"""The system behind the seam: os_file, os_storage, paths.  And that the one in memory does the same."""
+
 import errno
 import gc
 import os
