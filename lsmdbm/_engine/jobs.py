@@ -24,13 +24,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from lsmdbm._base.chunk import Chunk, Chunks
-from lsmdbm._base.errors import error
 from lsmdbm._base.intervals import Intervals, holds_all, inside, spared
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File, Storage
 from lsmdbm._engine.memtable import Memtable, sources
 from lsmdbm._engine.merge import merge, merge_spans, survivors
-from lsmdbm._engine.names import TABLE, Counter, file_name
+from lsmdbm._engine.names import TABLE, Counter, file_name, unlink_all
 from lsmdbm._engine.plan import Limits, Plan
 from lsmdbm._engine.samples import dictionary_of_memtables, dictionary_of_tables
 from lsmdbm._engine.tables import Tables
@@ -147,11 +146,7 @@ class _Outputs:
     def abandon(self) -> None:
         """Unlink what was written."""  # rule 1
         self._writer = self._file = None
-        for number in self._numbers:
-            try:
-                self._workshop.directory.unlink(file_name(number, TABLE))
-            except error:
-                pass  # a table without a manifest counts for nothing; the next opening collects it
+        unlink_all(self._workshop.directory, [file_name(number, TABLE) for number in self._numbers])
 
 
 def _level(options: Options) -> int | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from lsmdbm._base.errors import error
 from lsmdbm._base.storage import Directory, File, Storage
@@ -50,6 +50,15 @@ def numbers(names: list[str], kind: str) -> list[int]:
     """Return the numbers of all files of one kind, ascending."""
     parsed = (parse(name) for name in names if name.endswith(kind))
     return sorted(found[0] for found in parsed if found is not None and found[1] == kind)
+
+
+def unlink_all(directory: Directory, names: Iterable[str]) -> None:
+    """Remove files that count for nothing.  What cannot be removed now the next opening collects."""
+    for name in names:
+        try:
+            directory.unlink(name)
+        except error:
+            pass
 
 
 def lock_label(storage: Storage) -> bytes:

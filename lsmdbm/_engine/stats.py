@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lsmdbm._engine.plan import Plan
 from lsmdbm._engine.view import View
 from lsmdbm._format.manifest import TableMeta
 
@@ -108,6 +109,22 @@ class Totals:
         self.compacted_bytes = self.compactions = self.flushed_bytes = self.flushes = 0
         self.moves = self.delegated = self.drops = self.dropped_bytes = self.written_bytes = self.stalls = 0
         self.slice_seconds = self.stall_seconds = 0.0
+
+    def add_flush(self, outputs: Sequence[TableMeta]) -> None:
+        """Count a flush."""
+        self.flushes += 1
+        self.flushed_bytes += sum(meta.file_bytes for meta in outputs)
+
+    def add_compaction(self, plan: Plan, outputs: Sequence[TableMeta]) -> None:
+        """Count what was done by a plan: a compaction, a move or a drop."""
+        if plan.is_drop:
+            self.drops += 1
+            self.dropped_bytes += sum(meta.file_bytes for meta in plan.inputs)
+        elif plan.is_move:
+            self.moves += 1
+        else:
+            self.compactions += 1
+            self.compacted_bytes += sum(meta.file_bytes for meta in outputs)
 
 
 def gather(

@@ -39,7 +39,7 @@ from lsmdbm._engine.install import Installer
 from lsmdbm._engine.jobs import Workshop, adopt, finished
 from lsmdbm._engine.keeping import KeptLogs
 from lsmdbm._engine.memtable import Memtable, fold_newest, sources
-from lsmdbm._engine.names import MANIFEST, TABLE, WAL, file_name, numbers, parse
+from lsmdbm._engine.names import MANIFEST, TABLE, WAL, file_name, numbers, parse, unlink_all
 from lsmdbm._engine.plan import Plan
 from lsmdbm._engine.recovery import Recovered
 from lsmdbm._engine.stats import Stats, Totals, gather
@@ -197,8 +197,7 @@ class Tree:
             self.view = self.view.with_version(tables.track(version), remaining, table_keys)
 
         self._install(version, memtables[0].last_seq, table_keys, move_over)
-        self._totals.flushes += 1
-        self._totals.flushed_bytes += sum(meta.file_bytes for meta in metas)
+        self._totals.add_flush(metas)
 
     def _install_compaction(self, plan: Plan, metas: list[TableMeta]) -> None:
         if not {meta.number for meta in plan.inputs} & {meta.number for meta in self.view.version}:  # rule 2
@@ -216,14 +215,7 @@ class Tree:
             self._retire_unused(metas, tracked)
 
         self._install(version, self.view.flushed_seq, table_keys, move_over)
-        if plan.is_drop:
-            self._totals.drops += 1
-            self._totals.dropped_bytes += sum(meta.file_bytes for meta in plan.inputs)
-        elif plan.is_move:
-            self._totals.moves += 1
-        else:
-            self._totals.compactions += 1
-            self._totals.compacted_bytes += sum(meta.file_bytes for meta in metas)
+        self._totals.add_compaction(plan, metas)
 
     def _retire_unused(self, outputs: Sequence[TableMeta], version: Version) -> None:
         """See to the tables of a compaction or an ingest that are not live after all."""
@@ -274,7 +266,7 @@ class Tree:
                 self._wal.doubt_names()
             raise
         self._kept.add(self._wal.forget(last_seq))
-        self._unlink([file_name(number, WAL) for number in self._kept.surplus()])
+        unlink_all(self._workshop.directory, [file_name(number, WAL) for number in self._kept.surplus()])
         tables.collect()
 
     # -- ingest -------------------------------------------------------------------------------------
@@ -368,18 +360,12 @@ class Tree:
         needed |= {file_name(meta.number, TABLE) for meta in self._ingested}
         needed |= {file_name(log.number, WAL) for log in self._wal.older}
         self._installer.forget_older()
-        names = self._workshop.directory.listdir()
+        directory = self._workshop.directory
+        names = directory.listdir()
         self._kept.find(numbers(names, WAL), manifest)
         self._kept.surplus()
         needed |= {file_name(number, WAL) for number in self._kept}
-        self._unlink([name for name in names if parse(name) and name not in needed])
-
-    def _unlink(self, names: list[str]) -> None:
-        for name in names:
-            try:
-                self._workshop.directory.unlink(name)
-            except error:
-                pass  # the next opening collects it
+        unlink_all(directory, [name for name in names if parse(name) and name not in needed])
 
     def stats(self, failure: BaseException | None, snapshots: int) -> Stats:
         """Return the figures of this moment."""

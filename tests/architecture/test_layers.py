@@ -11,8 +11,8 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     " os_file os_storage lru",
     "lsmdbm._format.": "coding columns records log_reader manifest bloom envelope block dictionaries footer"
     " table_writer messages table_reader salvage position",
-    "lsmdbm._engine.": "names memtable merge version tables view count dead moment validation draft stats"
-    " install mapped log appender wal keeping plan leveled tiered fifo picker samples jobs delegate ingest"
+    "lsmdbm._engine.": "names memtable merge version tables view count dead moment validation draft plan"
+    " stats install mapped log appender wal keeping leveled tiered fifo picker samples jobs delegate ingest"
     " background recovery feed tree reader syncer group writer durability reading store worker sharing"
     " recognition check anatomy removal destination backup findings seniority remains repair building"
     " loading",

@@ -66,7 +66,7 @@ HARMLESS = {  # why a fault may go by without a word
     "what cannot be read is not recognised": lambda fault, site: site.module == "lsmdbm._engine.recognition",
     "whose lock it is, is told in a message only": lambda fault, site: site.operation == "peek",
     "garbage stays until the next opening": lambda fault, site: (
-        site.operation == "unlink" and {"abandon", "collect", "_unlink"} & set(site.callers)
+        site.operation == "unlink" and {"abandon", "collect", "unlink_all"} & set(site.callers)
     ),
     "tables that are open are closed, then it is tried again": lambda fault, site: (
         site.operation in ("open", "create") and fault.errno == errno.EMFILE

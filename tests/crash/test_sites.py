@@ -325,12 +325,14 @@ ORDER_SITES = {
     ): before_manifests,
     Site(
         *("logs go behind the install", "_engine.tree", "Tree._install", INSTALLED),
-        f"self._unlink([file_name(log.number, WAL) for log in self._wal.forget(last_seq)]); {INSTALLED}",
+        "unlink_all(self._workshop.directory,"
+        f" [file_name(log.number, WAL) for log in self._wal.forget(last_seq)]); {INSTALLED}",
     ): crashes,
     Site(
         *("tables go behind the install", "_engine.tree", "Tree._install", INSTALLED),
-        "self._unlink([file_name(meta.number, TABLE) for level in before.levels for meta in level"
-        f" if meta.number not in kept]); {INSTALLED}",
+        "unlink_all(self._workshop.directory,"
+        " [file_name(meta.number, TABLE) for meta in before.tables() if meta.number not in kept]);"
+        f" {INSTALLED}",
     ): crashes,
     Site(
         *("logs stay while they are needed", WAL, "Wal.min_wal"),

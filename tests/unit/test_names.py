@@ -3,7 +3,18 @@ import errno
 import pytest
 
 from lsmdbm._base.errors import error
-from lsmdbm._engine.names import LOCK, MANIFEST, MAX_NUMBER, TABLE, WAL, Counter, file_name, numbers, parse
+from lsmdbm._engine.names import (
+    LOCK,
+    MANIFEST,
+    MAX_NUMBER,
+    TABLE,
+    WAL,
+    Counter,
+    file_name,
+    numbers,
+    parse,
+    unlink_all,
+)
 from support.crash_storage import CrashStorage, failure
 
 NAMES = [
@@ -164,3 +175,15 @@ def test_a_counter_that_ends_gives_no_number_beyond():
     assert [7, 8] == [counter.take(), counter.take()]
     with pytest.raises(error, match="no file number is left below 9"):
         counter.take()
+
+
+def test_a_file_that_cannot_be_unlinked_keeps_none_of_the_others():
+    storage = CrashStorage()
+    directory = storage.directory("/", 0o666)
+    for number in (1, 2, 3):
+        directory.create(file_name(number, TABLE))
+    storage.fault(storage.count + 1, errno.EIO, "before")
+
+    unlink_all(directory, [file_name(number, TABLE) for number in (1, 2, 3)])
+
+    assert ["000002.sst"] == list(storage.contents())
