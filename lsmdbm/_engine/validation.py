@@ -1,6 +1,6 @@
 """Validation: whether what somebody has read of one view is still so in a later one.
 
-    Reads       takes note of what is read: keys that are looked up, intervals that are walked over
+    Reads       takes note of what is read: keys that are looked up, ranges that are walked over
     Footprint   all of that, and the keys that were written
     conflict    a key of a footprint of which two views say different things; None if there is none
     valid_view  the footprint held against views of now, until what is left to compare is little
@@ -11,7 +11,7 @@ Rules
   2. Only what was seen counts: of a walk that was broken off, the part up to the last key that came out; of
      a walk over keys alone, the keys.
   3. If all that is later than the first view is in memtables, only their keys are looked at.  Else all of the
-     footprint is compared, intervals as two streams.
+     footprint is compared, ranges as two streams.
 
 Thread safety: a `Reads` is used by one thread at a time; walks may end in any.  The rest is pure functions;
 who gives them an active memtable holds the lock of the store.
@@ -35,8 +35,8 @@ SHOWN_BYTES = 80  # of a key that is named in an error
 NOTHING: Chunk = ([], [])
 
 
-class Interval(NamedTuple):
-    """All keys with `start <= key < stop`; None leaves that side open."""
+class Walked(NamedTuple):
+    """A range that was read: all keys with `start <= key < stop`; None leaves that side open."""
 
     start: bytes | None
     stop: bytes | None
@@ -51,7 +51,7 @@ class Footprint(NamedTuple):
     """What has to be the same."""
 
     keys: set[bytes]
-    intervals: list[Interval]
+    walked: list[Walked]
 
 
 def _no_more() -> int:
@@ -59,12 +59,12 @@ def _no_more() -> int:
 
 
 class _Seen:
-    """How much of an interval has been seen."""
+    """How much of a range has been seen."""
 
-    __slots__ = ("edge", "interval", "is_over", "keys", "left", "reverse")
+    __slots__ = ("edge", "is_over", "keys", "left", "reverse", "whole")
 
-    def __init__(self, interval: Interval, reverse: bool) -> None:
-        self.interval = interval
+    def __init__(self, whole: Walked, reverse: bool) -> None:
+        self.whole = whole
         self.reverse = reverse
         self.edge: bytes | None = None  # the last key of the chunks before the current one
         self.keys: list[bytes] = []  # of the current chunk
@@ -76,9 +76,9 @@ class _Seen:
             self.edge = self.keys[0] if self.reverse else self.keys[-1]
         self.keys = keys
 
-    def part(self) -> Interval | None:
+    def part(self) -> Walked | None:
         """Return the part that was seen, None if nothing was (rule 2)."""
-        whole = self.interval
+        whole = self.whole
         if self.is_over:
             return whole
         left, edge = self.left(), self.edge
@@ -87,33 +87,33 @@ class _Seen:
         if edge is None:
             return None
         if self.reverse:
-            return Interval(edge, whole.stop, whole.keys_only)
-        return Interval(whole.start, edge + b"\0", whole.keys_only)
+            return Walked(edge, whole.stop, whole.keys_only)
+        return Walked(whole.start, edge + b"\0", whole.keys_only)
 
 
 class Reads:
     """What was read so far."""
 
-    __slots__ = ("_intervals", "_under_way", "keys")
+    __slots__ = ("_walked", "_under_way", "keys")
 
     def __init__(self) -> None:
         self.keys: set[bytes] = set()
-        self._intervals: list[Interval] = []
+        self._walked: list[Walked] = []
         self._under_way: set[_Seen] = set()
 
     def walk(
         self, chunks: Chunks, start: bytes | None, stop: bytes | None, *, reverse: bool, keys_only: bool
     ) -> Walk:
-        """Return a stream of the entries of an interval that takes note of how far it is read."""
-        seen = _Seen(Interval(start, stop, keys_only), reverse)
+        """Return a stream of the entries of a range that takes note of how far it is read."""
+        seen = _Seen(Walked(start, stop, keys_only), reverse)
         self._under_way.add(seen)
         return Walk(self, chunks, seen)
 
     def end_of(
         self, start: bytes | None, stop: bytes | None, found: bytes | None, *, reverse: bool, keys_only: bool
     ) -> None:
-        """Take note that a key is the first of an interval, the last if `reverse`; None: there is none."""
-        seen = _Seen(Interval(start, stop, keys_only), reverse)
+        """Take note that a key is the first of a range, the last if `reverse`; None: there is none."""
+        seen = _Seen(Walked(start, stop, keys_only), reverse)
         seen.edge, seen.is_over = found, found is None
         self._settle(seen)
 
@@ -121,13 +121,13 @@ class Reads:
         """Take note that no more of a walk will be seen."""
         part = seen.part()
         if part is not None and not part.is_empty():
-            self._intervals.append(part)
+            self._walked.append(part)
         self._under_way.discard(seen)
 
     def footprint(self, written: Iterable[bytes]) -> Footprint:
         """Return all of it, with some keys that were written."""
-        parts = [*self._intervals, *(part for seen in list(self._under_way) if (part := seen.part()))]
-        return Footprint(self.keys.union(written), united(parts))
+        parts = [*self._walked, *(part for seen in list(self._under_way) if (part := seen.part()))]
+        return Footprint(self.keys.union(written), joined(parts))
 
 
 class Walk(Iterator[Chunk]):
@@ -156,15 +156,15 @@ class Walk(Iterator[Chunk]):
         self._reads._settle(self._seen)
 
 
-def united(intervals: Iterable[Interval]) -> list[Interval]:
-    """Return intervals that cover the same, without overlaps among those of one kind."""
-    found: list[Interval] = []
-    for each in sorted(intervals, key=lambda each: (each.keys_only, each.start or b"")):
+def joined(parts: Iterable[Walked]) -> list[Walked]:
+    """Return ranges that cover the same, without overlaps among those of one kind."""
+    found: list[Walked] = []
+    for each in sorted(parts, key=lambda each: (each.keys_only, each.start or b"")):
         last = found[-1] if found else None
         if last is None or last.keys_only != each.keys_only or _is_below(last.stop, each.start):
             found.append(each)
         elif last.stop is not None and (each.stop is None or each.stop > last.stop):
-            found[-1] = Interval(last.start, each.stop, last.keys_only)
+            found[-1] = Walked(last.start, each.stop, last.keys_only)
     return found
 
 
@@ -176,9 +176,9 @@ def is_quick(footprint: Footprint, then: View, now: View) -> bool:
     """Return whether `conflict` looks at no more than some QUICK_LOOKS keys."""
     newer = _newer(then, now)
     if newer is None:
-        return not footprint.intervals and len(footprint.keys) <= QUICK_LOOKS
+        return not footprint.walked and len(footprint.keys) <= QUICK_LOOKS
     written = sum(map(len, newer))
-    return written <= QUICK_LOOKS or (not footprint.intervals and len(footprint.keys) <= QUICK_LOOKS)
+    return written <= QUICK_LOOKS or (not footprint.walked and len(footprint.keys) <= QUICK_LOOKS)
 
 
 def conflict(footprint: Footprint, then: View, now: View) -> bytes | None:
@@ -215,7 +215,7 @@ def valid_view(
 ) -> View:
     """Return a view that agrees with an older one, if can be so new that the rest is quick.
 
-    Comparing long intervals would keep other threads waiting if it were done under the lock.
+    Comparing long ranges would keep other threads waiting if it were done under the lock.
 
     Raises:
         ConflictError: a later view does not agree.
@@ -247,7 +247,7 @@ def _differing(keys: Iterable[bytes], then: View, now: View) -> bytes | None:
 
 
 def _differing_within(footprint: Footprint, memtable: Memtable, then: View, now: View) -> bytes | None:
-    for each in footprint.intervals:
+    for each in footprint.walked:
         for keys, _ in memtable.chunks(each.start, each.stop, keys_only=True):
             if each.keys_only:
                 found = next((key for key in keys if (then.get(key) is None) != (now.get(key) is None)), None)
@@ -259,7 +259,7 @@ def _differing_within(footprint: Footprint, memtable: Memtable, then: View, now:
 
 
 def _first_difference_within(footprint: Footprint, then: View, now: View) -> bytes | None:
-    for each in footprint.intervals:
+    for each in footprint.walked:
         before = then.chunks(each.start, each.stop, keys_only=each.keys_only)
         after = now.chunks(each.start, each.stop, keys_only=each.keys_only)
         found = first_difference(before, after)

@@ -186,7 +186,7 @@ def test_interleaved_transactions_are_serializable():
     [
         lambda footprint, then, now: None,
         lambda footprint, then, now: _conflict(type(footprint)(footprint.keys, []), then, now),
-        lambda footprint, then, now: _conflict(type(footprint)(set(), footprint.intervals), then, now),
+        lambda footprint, then, now: _conflict(type(footprint)(set(), footprint.walked), then, now),
     ],
     ids=["not at all", "no ranges", "no keys"],
 )

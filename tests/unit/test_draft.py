@@ -7,7 +7,7 @@ import pytest
 from lsmdbm._base.errors import ClosedError
 from lsmdbm._engine.draft import Draft
 from lsmdbm._engine.memtable import Memtable
-from lsmdbm._engine.validation import Interval
+from lsmdbm._engine.validation import Walked
 from support.format import entries_of
 from support.stage import Stage, memtable
 
@@ -34,9 +34,9 @@ def read(draft, start=None, stop=None, **how):
 
 
 def noted(draft):
-    """Return the keys and intervals that count as read, as far as they were not written."""
+    """Return the keys and ranges that count as read, as far as they were not written."""
     footprint = draft.footprint()
-    return footprint.keys, footprint.intervals
+    return footprint.keys, footprint.walked
 
 
 # -- reading its own writes -------------------------------------------------------------------------
@@ -160,15 +160,15 @@ def test_walks_and_ends_are_reads_of_what_they_saw(draft):
     draft.first(None, b"0", reverse=True)
     draft.put(b"9", b"")
     assert [
-        Interval(None, b"0", False),
-        Interval(b"4", b"4\0", False),
-        Interval(b"1", b"3", True),
+        Walked(None, b"0", False),
+        Walked(b"4", b"4\0", False),
+        Walked(b"1", b"3", True),
     ] == noted(draft)[1]
 
 
 def test_a_length_is_a_read_of_all_keys_without_their_values(draft):
     draft.length()
-    assert (set(), [Interval(None, None, True)]) == noted(draft)
+    assert (set(), [Walked(None, None, True)]) == noted(draft)
 
 
 # -- marks ------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ def test_what_was_read_stays_read_when_the_changes_are_taken_back(draft):
     draft.put(b"1", draft.get(b"2"))
     draft.first(b"4", None)
     draft.go_back(mark)
-    assert ({b"0", b"2"}, [Interval(b"4", b"4\0", False)]) == noted(draft)
+    assert ({b"0", b"2"}, [Walked(b"4", b"4\0", False)]) == noted(draft)
     draft.get(b"1")  # which is no longer its own
     assert b"1" in noted(draft)[0]
 

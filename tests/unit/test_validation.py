@@ -1,4 +1,4 @@
-"""What counts as read, and whether it is still so: intervals, walks, footprints, conflicts."""
+"""What counts as read, and whether it is still so: ranges, walks, footprints, conflicts."""
 
 import itertools
 import random
@@ -12,13 +12,13 @@ from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.plan import Plan
 from lsmdbm._engine.validation import (
     Footprint,
-    Interval,
     Reads,
+    Walked,
     check_conflict,
     conflict,
     first_difference,
     is_quick,
-    united,
+    joined,
     valid_view,
 )
 from lsmdbm._engine.view import View
@@ -27,7 +27,7 @@ from support.stage import Calls, Stage, chunk, live
 ENTRIES = {b"%d" % number: b"v%d" % number for number in range(9)}
 
 
-# -- intervals --------------------------------------------------------------------------------------
+# -- ranges -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ ENTRIES = {b"%d" % number: b"v%d" % number for number in range(9)}
         (b"a", b"a\0", False),
     ],
 )
-def test_an_interval_is_empty_where_its_bounds_meet_or_cross(start, stop, expected):
-    assert expected == Interval(start, stop, False).is_empty()
+def test_a_range_is_empty_where_its_bounds_meet_or_cross(start, stop, expected):
+    assert expected == Walked(start, stop, False).is_empty()
 
 
 @pytest.mark.parametrize(
@@ -62,35 +62,35 @@ def test_an_interval_is_empty_where_its_bounds_meet_or_cross(start, stop, expect
         ([(None, None), (None, b"c"), (b"x", None)], [(None, None)]),
     ],
 )
-def test_intervals_of_one_kind_are_united_where_they_overlap_or_touch(given, expected):
+def test_ranges_of_one_kind_are_joined_where_they_overlap_or_touch(given, expected):
     for keys_only in (False, True):
-        intervals = [Interval(*bounds, keys_only) for bounds in given]
-        assert [Interval(*bounds, keys_only) for bounds in expected] == united(intervals)
+        parts = [Walked(*bounds, keys_only) for bounds in given]
+        assert [Walked(*bounds, keys_only) for bounds in expected] == joined(parts)
 
 
-def test_intervals_whose_values_count_and_others_stay_apart():
-    values, keys = Interval(b"a", b"c", False), Interval(b"b", b"d", True)
-    assert [values, keys] == united([keys, values])
-    assert [values, keys] == united([keys, values, keys, values])
+def test_ranges_whose_values_count_and_others_stay_apart():
+    values, keys = Walked(b"a", b"c", False), Walked(b"b", b"d", True)
+    assert [values, keys] == joined([keys, values])
+    assert [values, keys] == joined([keys, values, keys, values])
 
 
-def test_united_intervals_hold_what_the_parts_hold(seed):
+def test_joined_ranges_hold_what_the_parts_hold(seed):
     rng = random.Random(f"{seed} united")
     points = [None, *(b"%d" % number for number in range(10))]
     for _ in range(300):
-        parts = [Interval(rng.choice(points), rng.choice(points), rng.random() < 0.5) for _ in range(5)]
+        parts = [Walked(rng.choice(points), rng.choice(points), rng.random() < 0.5) for _ in range(5)]
         parts = [each for each in parts if not each.is_empty()]
-        found = united(parts)
+        found = joined(parts)
         for key, keys_only in itertools.product([b"", *points[1:], b"5x"], (False, True)):
             assert _holds(parts, key, keys_only) == _holds(found, key, keys_only)
 
 
-def _holds(intervals, key, keys_only):
+def _holds(parts, key, keys_only):
     return any(
         each.keys_only == keys_only
         and (each.start is None or each.start <= key)
         and (each.stop is None or key < each.stop)
-        for each in intervals
+        for each in parts
     )
 
 
@@ -138,7 +138,7 @@ def test_of_a_walk_the_part_counts_that_came_out(reverse, taken, left, expected,
         next(walk, None)
     if is_over:
         del walk
-    assert [Interval(*bounds, keys_only) for bounds in expected] == reads.footprint(()).intervals
+    assert [Walked(*bounds, keys_only) for bounds in expected] == reads.footprint(()).walked
 
 
 def test_a_walk_hands_on_the_chunks_as_they_are():
@@ -146,7 +146,7 @@ def test_a_walk_hands_on_the_chunks_as_they_are():
     walk = reads.walk(chunks(*FORWARD), None, None, reverse=False, keys_only=False)
     assert [chunk({key: b"" for key in part}) for part in FORWARD] == [*walk]
     assert [] == [*walk]
-    assert [Interval(None, None, False)] == reads.footprint(()).intervals
+    assert [Walked(None, None, False)] == reads.footprint(()).walked
 
 
 def test_walks_that_are_over_are_not_kept():
@@ -159,7 +159,7 @@ def test_walks_that_are_over_are_not_kept():
     walk = reads.walk(chunks(), b"b", b"b", reverse=False, keys_only=False)
     assert [] == [*walk]
     del walk
-    assert [Interval(b"a", b"a\0", False)] == reads.footprint(()).intervals  # of an empty one nothing
+    assert [Walked(b"a", b"a\0", False)] == reads.footprint(()).walked  # of an empty one nothing
 
 
 @pytest.mark.parametrize(
@@ -169,13 +169,13 @@ def test_walks_that_are_over_are_not_kept():
 def test_of_a_look_for_an_end_the_part_up_to_it_counts(reverse, found, expected):
     reads = Reads()
     reads.end_of(b"a", b"z", found, reverse=reverse, keys_only=True)
-    assert [Interval(*expected, True)] == reads.footprint(()).intervals
+    assert [Walked(*expected, True)] == reads.footprint(()).walked
 
 
-def test_of_a_look_into_an_empty_interval_nothing_counts():
+def test_of_a_look_into_an_empty_range_nothing_counts():
     reads = Reads()
     reads.end_of(b"z", b"a", None, reverse=False, keys_only=False)
-    assert [] == reads.footprint(()).intervals
+    assert [] == reads.footprint(()).walked
 
 
 def test_a_footprint_has_the_keys_that_were_read_and_those_that_were_written():
@@ -253,7 +253,7 @@ def keys(*given):
 
 
 def part(start, stop, keys_only=False):
-    return Footprint(set(), [Interval(start, stop, keys_only)])
+    return Footprint(set(), [Walked(start, stop, keys_only)])
 
 
 LATER = {
@@ -282,8 +282,8 @@ CASES = [  # what is changed, of what, and the key that a conflict names
     ({b"9": b"new"}, part(b"8", None), b"9"),
     ({b"": b"new"}, part(None, b"1"), b""),
     ({b"": b"new"}, keys(b""), b""),
-    ({b"": b"new"}, Footprint({b""}, [Interval(b"5", None, False)]), b""),
-    ({b"3": b"new"}, Footprint({b"1"}, [Interval(b"5", None, False), Interval(None, b"4", True)]), None),
+    ({b"": b"new"}, Footprint({b""}, [Walked(b"5", None, False)]), b""),
+    ({b"3": b"new"}, Footprint({b"1"}, [Walked(b"5", None, False), Walked(None, b"4", True)]), None),
     ({b"3": b"new"}, Footprint(set(), []), None),
 ]
 
@@ -299,7 +299,7 @@ def test_a_conflict_is_a_key_of_the_footprint_that_was_changed(store, changes, f
 
 def test_a_view_is_in_no_conflict_with_itself(store):
     then = store.pin()
-    everything = Footprint({*ENTRIES, b"x"}, [Interval(None, None, False)])
+    everything = Footprint({*ENTRIES, b"x"}, [Walked(None, None, False)])
     assert None is conflict(everything, then, then)
     assert None is conflict(everything, then, store.view())
 
@@ -343,7 +343,7 @@ def test_what_nobody_wrote_since_is_not_looked_at(store):
     store.write({b"x": b"new"})
     store.stage.forget_readers()
     calls = Calls(store.stage.storage)
-    footprint = Footprint({*ENTRIES}, [Interval(b"0", b"9", False)])
+    footprint = Footprint({*ENTRIES}, [Walked(b"0", b"9", False)])
     assert None is conflict(footprint, then, store.view())
     assert 0 == calls.count("pread")
 
@@ -366,17 +366,17 @@ def test_conflicts_are_found_whatever_has_happened(seed, budget):
                 rng.choice([store.seal, store.fold, store.flush, store.compact])()
         bounds = [sorted(rng.sample([None, *points], 2), key=lambda bound: bound or b"") for _ in range(2)]
         footprint = Footprint(
-            set(rng.sample(points, 2)), [Interval(*each, rng.random() < 0.5) for each in bounds]
+            set(rng.sample(points, 2)), [Walked(*each, rng.random() < 0.5) for each in bounds]
         )
         different = {
             key
             for key in points
-            if (key in footprint.keys or _holds(footprint.intervals, key, False))
+            if (key in footprint.keys or _holds(footprint.walked, key, False))
             and before.get(key) != store.content.get(key)
         } | {
             key
             for key in points
-            if _holds(footprint.intervals, key, True) and (key in before) != (key in store.content)
+            if _holds(footprint.walked, key, True) and (key in before) != (key in store.content)
         }
         named = conflict(footprint, then, store.view())
         assert named in (different or {None}), (before, store.content, footprint)
@@ -412,7 +412,7 @@ def few(monkeypatch):
         (4, False, part(None, None), False),
         (4, False, keys(*b"abcd"), False),
         (4, False, keys(*b"abc"), True),
-        (4, False, Footprint({b"a"}, [Interval(None, None, True)]), False),
+        (4, False, Footprint({b"a"}, [Walked(None, None, True)]), False),
         (1, True, keys(*b"abc"), True),
         (1, True, keys(*b"abcd"), False),
         (1, True, part(b"a", b"b"), False),
