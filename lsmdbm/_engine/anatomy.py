@@ -28,7 +28,8 @@ from lsmdbm._format.coding import Malformed, Unsupported
 from lsmdbm._format.footer import FOOTER_BYTES, HEADER_BYTES, Footer, decode_header
 from lsmdbm._format.manifest import Manifest, TableMeta
 from lsmdbm._format.records import MAX_LOG_FILE_BYTES, Change, LogHeader, Record
-from lsmdbm._format.table_reader import TableReader, describe
+from lsmdbm._format.table_parts import describe
+from lsmdbm._format.table_reader import TableReader
 from lsmdbm._format.table_writer import Origin
 
 PROBES = 2000  # keys that a filter is asked for to see how many it lets through

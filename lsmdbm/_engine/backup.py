@@ -28,6 +28,7 @@ from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.version import Version
 from lsmdbm._engine.view import View
 from lsmdbm._format.manifest import NO_LOG, Manifest, TableMeta
+from lsmdbm._format.table_check import problems_of
 
 COPY_BYTES = 1 << 20
 
@@ -87,7 +88,7 @@ def _copy(source: File, target: File) -> None:
 
 def _first_problem(meta: TableMeta, tables: Tables) -> CorruptionError | None:
     try:
-        return next(tables.anew(meta).problems(), None)
+        return next(problems_of(tables.anew(meta)), None)
     except CorruptionError as exc:
         return exc
 

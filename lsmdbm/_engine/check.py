@@ -31,6 +31,7 @@ from lsmdbm._format import log_reader
 from lsmdbm._format.coding import Malformed
 from lsmdbm._format.manifest import Manifest, TableMeta
 from lsmdbm._format.records import HEADER_BYTES, LogHeader
+from lsmdbm._format.table_check import problems_of
 
 T = TypeVar("T")
 Work = Generator[tuple[int, int], None, T]  # each step yields bytes done and bytes in all
@@ -274,7 +275,7 @@ def _check_table(meta: TableMeta, tables: Tables, found: _Found) -> None:
         found.bytes += meta.file_bytes
         found.blocks += reader.block_count
         found.entries += meta.entries
-        for problem in reader.problems():
+        for problem in problems_of(reader):
             _add(found, problem_of(problem, path))
     except ClosedError:
         raise

@@ -27,7 +27,9 @@ from lsmdbm._engine.jobs import TableSpan, table_spans
 from lsmdbm._engine.plan import Limits, Plan
 from lsmdbm._engine.version import Version
 from lsmdbm._format.manifest import TableMeta
-from lsmdbm._format.table_reader import ReadCounters, TableReader, describe
+from lsmdbm._format.table_check import problems_of
+from lsmdbm._format.table_parts import describe
+from lsmdbm._format.table_reader import ReadCounters, TableReader
 
 
 class Source(NamedTuple):
@@ -79,7 +81,7 @@ def check_all(storage: Storage, paths: Sequence[str]) -> Generator[tuple[int, in
     for path in paths:
         file = open_file(storage, path)
         meta, _ = describe(file, None)
-        for problem in lone_reader(file, meta).problems():
+        for problem in problems_of(lone_reader(file, meta)):
             raise problem
         sources.append(Source(storage, path, meta))
         done += meta.file_bytes

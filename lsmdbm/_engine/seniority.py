@@ -21,7 +21,7 @@ from lsmdbm._engine.recovery import newest_manifest
 from lsmdbm._format import salvage
 from lsmdbm._format.coding import Malformed
 from lsmdbm._format.manifest import MAX_LEVELS, Manifest, TableMeta
-from lsmdbm._format.table_reader import describe
+from lsmdbm._format.table_parts import describe
 from lsmdbm._format.table_writer import Origin
 
 

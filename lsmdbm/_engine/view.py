@@ -28,6 +28,7 @@ from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.version import Version, sorted_runs
 from lsmdbm._format.bloom import hash_key, pattern
 from lsmdbm._format.manifest import TableMeta
+from lsmdbm._format.table_check import problems_of
 
 AFTER_FORK = "The database was opened before a fork: open it again in the child"
 
@@ -210,7 +211,7 @@ class View:
             CorruptionError: the first thing that is wrong.
         """
         for meta in self.version:
-            for problem in self._reader(meta).problems():
+            for problem in problems_of(self._reader(meta)):
                 raise problem
 
     def below(self, depth: int) -> View:

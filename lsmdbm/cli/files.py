@@ -16,6 +16,7 @@ from lsmdbm._engine import anatomy
 from lsmdbm._engine.anatomy import LiveTable
 from lsmdbm._format.manifest import Manifest, TableMeta
 from lsmdbm._format.records import Change, Record
+from lsmdbm._format.table_check import problems_of
 from lsmdbm._format.table_reader import TableReader
 from lsmdbm.cli.formats import field
 from lsmdbm.cli.outcome import FINE, FOUND
@@ -31,7 +32,7 @@ def table(
     found = anatomy.table(_STORAGE, file)
     problems = list(map(str, found.problems))
     if checks and found.reader is not None:
-        problems += [str(problem) for problem in found.reader.problems()]
+        problems += [str(problem) for problem in problems_of(found.reader)]
     facts = dict(_table_facts(found, output))
     if as_json:
         meta = meta_document(found.meta) if found.meta is not None else None

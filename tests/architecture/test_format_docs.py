@@ -21,7 +21,7 @@ from support.format import MemoryFile, finish, table_writer
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/format.md").read_text("utf-8")
 MODULES = "coding columns records position manifest bloom block envelope dictionaries footer"
-MODULES += " table_writer table_reader"
+MODULES += " table_writer table_parts table_reader"
 CODES = {"u8": "B", "i8": "b", "u32": "I", "u64": "Q"}
 
 

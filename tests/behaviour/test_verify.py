@@ -177,7 +177,7 @@ def test_any_flipped_bit_is_a_problem_or_a_torn_end_that_is_noted(seed, budget):
 @pytest.mark.parametrize("fault", ["header is not looked at", "logs are not looked at", "blocks are skipped"])
 def test_a_planted_fault_in_verify_is_found(seed, monkeypatch, fault):
     if fault == "header is not looked at":
-        monkeypatch.setattr("lsmdbm._format.table_reader.decode_header", lambda data: _header_of(data))
+        monkeypatch.setattr("lsmdbm._format.table_check.decode_header", lambda data: _header_of(data))
     elif fault == "logs are not looked at":
         monkeypatch.setattr(check, "_check_logs", lambda *args: None)
     else:

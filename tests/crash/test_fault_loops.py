@@ -41,11 +41,11 @@ CALLS = {
 } - NEVER_FAIL
 NO_TRIAL = {  # function and call that no trial comes to
     ("_write", "unlink"),  # of a manifest over 64 MiB
-    ("_read_dictionary", "pread"),  # the tables of a trial are too small to have one
+    ("read_dictionary", "pread"),  # the tables of a trial are too small to have one
     *(("_whole", "pread"), ("_whole", "size")),  # of a kept log that a loss of power has torn, header or rest
 }
 APART = {"anatomy", "backup", "check", "destination", "removal"}  # which no open database needs
-APART |= {"findings", "remains", "repair", "salvage", "seniority"}
+APART |= {"findings", "remains", "repair", "salvage", "seniority", "table_check"}
 APART |= {"delegate", "worker"}  # there is no other process on a disk in memory: see unit/test_delegate.py
 APART |= {"loading"}  # which makes a new one
 SOURCES = sorted(

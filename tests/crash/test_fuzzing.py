@@ -263,7 +263,7 @@ FAULTS = {  # what is left out: the files that show it, where it is, and what co
     ),
     "the bounds of a field": (lambda: manifest_with(80, 7), coding.Cursor, "take", taken_unchecked),
     "the boundary of the decoders": (
-        *(lambda: crafted(empty_keys), table_reader.TableReader, "_damaged", lambda self, at, exc: exc),
+        *(lambda: crafted(empty_keys), table_reader.TableReader, "damaged", lambda self, at, exc: exc),
     ),
 }
 

@@ -395,7 +395,7 @@ CHECKSUM_SITES = {
     Site("footer", FOOTER, "Footer.decode", "crc32(fields) != footer_crc(data)", NO): damage,
     Site("table header", FOOTER, "decode_header", HEADER_CRC, NO): damage,
     Site(
-        *("the footer that the manifest knows", "_format.table_reader", "TableReader._open_footer"),
+        *("the footer that the manifest knows", "_format.table_parts", "TableParts._open_footer"),
         *("footer_crc(data) != self.meta.footer_crc", NO),
     ): damage,
 }
@@ -457,7 +457,7 @@ BEYOND_CRASHES = {
         *("U32.unpack_from(data, end)[0] == crc", NO),
     ): "unit/test_salvage.py",
     Site(
-        *("what a table says of itself", "_format.table_reader", "TableReader.problems"),
+        *("what a table says of itself", "_format.table_check", "problems_of"),
         *("said.meta(meta.number, meta.file_bytes, meta.footer_crc) != known", NO),
     ): "unit/test_table_reader.py",
     Site("the name of what was removed", "_engine.removal", "destroy", "storage.sync_parent(path)"): REMOVAL,

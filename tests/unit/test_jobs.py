@@ -15,6 +15,7 @@ from lsmdbm._engine.plan import Limits
 from lsmdbm._format import envelope, table_reader
 from lsmdbm._format.dictionaries import SAMPLE_BLOCKS
 from lsmdbm._format.footer import FOOTER_BYTES, Footer
+from lsmdbm._format.table_check import problems_of
 from lsmdbm._format.table_reader import TableReader
 from lsmdbm._format.table_writer import BLOOM_STEP
 from support.crash_storage import SYNCS, UNLINKS, WRITES, Killed, failure
@@ -56,7 +57,7 @@ def stored(stage, metas):
 
 
 def problems(stage, metas):
-    return [problem for meta in metas for problem in stage.tables.reader(meta).problems()]
+    return [problem for meta in metas for problem in problems_of(stage.tables.reader(meta))]
 
 
 # Flush
@@ -456,7 +457,7 @@ def test_a_damaged_body_of_another_dictionary_stops_the_compaction(seed):
 def test_tables_are_cut_at_table_bytes():
     stage = Stage(block_bytes=200, limits=Limits(4000, 4, 1000), compression=None)
     metas = compacted(stage, 1, entries(1500, 2), entries(1500))
-    sizes = [stage.tables.reader(meta)._data_end for meta in metas]
+    sizes = [stage.tables.reader(meta).data_end for meta in metas]
 
     assert len(metas) > 5
     assert all(4000 <= size < 8000 for size in sizes[:-1])

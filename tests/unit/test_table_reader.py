@@ -12,7 +12,7 @@ from lsmdbm._base.chunk import KEY_ONLY, MAX_KEY_BYTES, MISSING
 from lsmdbm._base.errors import CorruptionError, error
 from lsmdbm._base.lru import LRU
 from lsmdbm._base.os_storage import OsStorage
-from lsmdbm._format import envelope, table_reader, table_writer
+from lsmdbm._format import envelope, table_parts, table_reader, table_writer
 from lsmdbm._format.block import encode_body, encode_head
 from lsmdbm._format.bloom import hash_key, pattern
 from lsmdbm._format.coding import Malformed
@@ -25,7 +25,9 @@ from lsmdbm._format.footer import (
     encode_header,
     footer_crc,
 )
-from lsmdbm._format.table_reader import ReadCounters, describe
+from lsmdbm._format.table_check import problems_of
+from lsmdbm._format.table_parts import describe
+from lsmdbm._format.table_reader import ReadCounters
 from support.documents import dictionary_for, documents
 from support.format import (
     NUMBER,
@@ -131,7 +133,7 @@ def test_table_of_this_shape_is_read_back(shape, settings):
     held = dict(model)
     probes = [*held, *(key + b"\0" for key in held), *(key[:-1] for key in held), b"\xff" * 50]
 
-    assert [] == list(reader.problems())
+    assert [] == list(problems_of(reader))
     assert model == entries_of(reader.chunks())
     assert model == backwards(reader.chunks(reverse=True))
     assert without_values(model) == entries_of(reader.chunks(keys_only=True))
@@ -189,7 +191,7 @@ def test_random_tables_are_read_back(seed):
         settings = {"block_bytes": rng.choice((1, 100, 4096)), "level": rng.choice((None, 1))}
         reader = open_table(*build_table(model, **settings))
 
-        assert [] == list(reader.problems()), f"seed {seed}"
+        assert [] == list(problems_of(reader)), f"seed {seed}"
         assert model == entries_of(reader.chunks()), f"seed {seed}"
         for _ in range(20):
             start, stop = rng.randbytes(2), rng.randbytes(2)
@@ -206,7 +208,7 @@ def test_table_on_a_real_file_is_read_back(tmp_path):
     file.close()
     reader = open_table(directory.open("000018.sst"), meta)
 
-    assert [] == list(reader.problems())
+    assert [] == list(problems_of(reader))
     assert model == entries_of(reader.chunks())
     directory.close()
 
@@ -433,7 +435,7 @@ def test_cost_is_about_what_the_index_and_the_filter_take(large):
     _, file, meta = large
     reader = open_table(file, meta)
 
-    assert meta.file_bytes - reader.handle(99).end + 100 * table_reader.SEPARATOR_OVERHEAD == reader.cost
+    assert meta.file_bytes - reader.handle(99).end + 100 * table_parts.SEPARATOR_OVERHEAD == reader.cost
 
 
 # Damage
@@ -451,7 +453,7 @@ def test_every_wrong_bit_of_a_table_gives_exact_data_or_an_error():
 
         assert all(isinstance(one, CorruptionError) or one == expected for one in found), offset
         assert any(isinstance(one, CorruptionError) for one in found) == (offset >= HEADER_BYTES), offset
-        assert [] != list(reader.problems()), offset
+        assert [] != list(problems_of(reader)), offset
 
 
 def test_wrong_bits_in_blocks_are_noticed_by_every_way_of_reading_them():
@@ -473,7 +475,7 @@ def test_wrong_bits_in_blocks_are_noticed_by_every_way_of_reading_them():
                 list(reader.chunks(keys_only=True))
         else:
             assert without_values(SMALL) == entries_of(reader.chunks(keys_only=True))
-        assert [handle.offset] == [problem.offset for problem in reader.problems()]
+        assert [handle.offset] == [problem.offset for problem in problems_of(reader)]
 
 
 def test_table_cut_anywhere_is_corrupt():
@@ -516,7 +518,7 @@ def test_blocks_in_each_others_place_are_corrupt():
     file.data[first.offset : second.end] = high + low
     reader = open_table(file, meta)
 
-    assert [first.offset, second.offset] == [problem.offset for problem in reader.problems()]
+    assert [first.offset, second.offset] == [problem.offset for problem in problems_of(reader)]
     with pytest.raises(CorruptionError, match="checksum"):
         reader.get(b"a")
 
@@ -540,7 +542,7 @@ def test_problems_go_on_behind_a_damaged_block():
         file.data[handles[index].offset] ^= 1
 
     assert [handles[2].offset, handles[5].offset] == [
-        problem.offset for problem in open_table(file, meta).problems()
+        problem.offset for problem in problems_of(open_table(file, meta))
     ]
 
 
@@ -573,7 +575,7 @@ def assert_corrupt(reader, reason, index=0, key=None):
     ):
         with pytest.raises(CorruptionError, match=reason):
             read()
-    assert any(reason in problem.reason for problem in reader.problems())
+    assert any(reason in problem.reason for problem in problems_of(reader))
 
 
 @pytest.mark.parametrize(
@@ -640,7 +642,7 @@ def test_keys_on_the_wrong_side_of_a_separator_are_corrupt(separator, block):
     ):
         with pytest.raises(CorruptionError, match="keys outside of the bounds"):
             read()
-    assert [reader.handle(block).offset] == [problem.offset for problem in reader.problems()]
+    assert [reader.handle(block).offset] == [problem.offset for problem in problems_of(reader)]
 
 
 def test_separators_out_of_order_are_corrupt():
@@ -672,7 +674,7 @@ def test_index_with_fewer_handles_than_separators_is_corrupt():
 def test_filter_that_denies_a_key_is_a_problem():
     reader = open_table(*crafted(lambda writer: writer._hashes.clear()))
 
-    assert {"filter denies a key of the table"} == {problem.reason for problem in reader.problems()}
+    assert {"filter denies a key of the table"} == {problem.reason for problem in problems_of(reader)}
     assert SMALL == entries_of(reader.chunks())
 
 
@@ -683,7 +685,7 @@ def test_key_twice_in_a_block_is_a_problem():
 
     reader = open_table(*crafted(change, block_bytes=1 << 20))
 
-    assert ["a key twice in one block"] == [problem.reason for problem in reader.problems()]
+    assert ["a key twice in one block"] == [problem.reason for problem in problems_of(reader)]
 
 
 @pytest.mark.parametrize(
@@ -696,7 +698,7 @@ def test_counts_and_bounds_that_differ_from_the_manifest_are_a_problem(fields):
 
     assert (
         "differ from what the manifest says"
-        in list(open_table(file, replace(meta, **fields)).problems())[-1].reason
+        in list(problems_of(open_table(file, replace(meta, **fields))))[-1].reason
     )
 
 
@@ -708,7 +710,7 @@ def test_sequences_and_bytes_that_differ_from_the_manifest_are_a_problem(fields)
 
     assert (
         "differ from what the manifest says"
-        in list(open_table(file, replace(meta, **fields)).problems())[-1].reason
+        in list(problems_of(open_table(file, replace(meta, **fields))))[-1].reason
     )
 
 
@@ -728,7 +730,7 @@ def test_what_the_metadata_says_wrong_of_the_blocks_is_a_problem(name):
     meta = finish(writer)
 
     assert ["first key, last key or bytes of the blocks: not as stated"] == [
-        problem.reason for problem in open_table(file, meta).problems()
+        problem.reason for problem in problems_of(open_table(file, meta))
     ]
 
 
@@ -773,7 +775,7 @@ def test_counts_that_differ_from_the_entries_are_a_problem():
     def change(writer):
         writer.entries += 1
 
-    problems = list(open_table(*crafted(change)).problems())
+    problems = list(problems_of(open_table(*crafted(change))))
 
     assert ["5 entries, 1 of them deletions: not as stated"] == [problem.reason for problem in problems]
 
@@ -786,7 +788,7 @@ def test_header_of_another_table_is_a_problem_but_data_is_exact(header):
     file.data[:HEADER_BYTES] = header
     reader = open_table(file, meta)
 
-    assert [0] == [problem.offset for problem in reader.problems()]
+    assert [0] == [problem.offset for problem in problems_of(reader)]
     assert SMALL == entries_of(reader.chunks())
 
 
@@ -835,7 +837,7 @@ def test_compressed_filter_is_corrupt():
 
 def test_more_blocks_than_fit_into_the_table_are_corrupt(monkeypatch):
     file, meta = build_table(SMALL, block_bytes=1)
-    monkeypatch.setattr(table_reader, "LEAST_BLOCK_BYTES", 64)
+    monkeypatch.setattr(table_parts, "LEAST_BLOCK_BYTES", 64)
 
     with pytest.raises(CorruptionError, match=f"of {len(SMALL)} keys"):
         open_table(file, meta)
@@ -915,7 +917,7 @@ def test_block_with_an_unknown_column_is_an_error_but_no_corruption():
         lambda: list(reader.chunks()),
         lambda: list(reader.chunks(keys_only=True)),
         lambda: reader.stored_block(0),
-        lambda: list(reader.problems()),
+        lambda: list(problems_of(reader)),
     ):
         assert_newer(read, r"block has columns \[3\]")
 
@@ -937,7 +939,7 @@ def test_random_damage_behind_right_checksums_is_read_or_an_error(seed, monkeypa
         file, meta = build_table(SMALL, block_bytes=20, level=None)
         try:
             reader = open_table(file, meta)
-            list(reader.problems())
+            list(problems_of(reader))
             for read in (reader.chunks, lambda reader=reader: reader.chunks(keys_only=True)):
                 found = [key for keys, _ in read() for key in keys]
                 assert found == sorted(found), f"seed {seed}"
@@ -981,7 +983,7 @@ def test_a_table_with_a_dictionary_is_read_in_every_way(compressed):
     assert [(key, KEY_ONLY) for key, _ in model] == entries_of(reader.chunks(keys_only=True))
     assert all(value == reader.get(key) for key, value in model)
     assert DICTIONARY == reader.dictionary
-    assert [] == list(reader.problems())
+    assert [] == list(problems_of(reader))
 
 
 def test_one_damaged_dictionary_costs_nothing_and_is_a_problem(compressed):
@@ -992,7 +994,7 @@ def test_one_damaged_dictionary_costs_nothing_and_is_a_problem(compressed):
             reader = open_table(with_damage(file, offset), meta)
 
             assert model == entries_of(reader.chunks())
-            assert [low] == [problem.offset for problem in reader.problems()]
+            assert [low] == [problem.offset for problem in problems_of(reader)]
 
 
 def test_a_table_without_a_whole_dictionary_is_not_opened(compressed):
@@ -1019,7 +1021,7 @@ def test_the_cost_of_a_reader_counts_its_dictionary(compressed):
     _, file, meta = compressed
     reader = open_table(file, meta)
     _, second, _ = places(file, meta)
-    rest = meta.file_bytes - second + reader.block_count * table_reader.SEPARATOR_OVERHEAD
+    rest = meta.file_bytes - second + reader.block_count * table_parts.SEPARATOR_OVERHEAD
 
     assert rest + len(DICTIONARY) == reader.cost
 
@@ -1085,4 +1087,4 @@ def test_a_dictionary_that_zstd_refuses_is_corruption_of_each_block(monkeypatch)
     ):
         with pytest.raises(CorruptionError, match="zstd: "):
             read()
-    assert reader.block_count <= len(list(reader.problems()))
+    assert reader.block_count <= len(list(problems_of(reader)))

@@ -24,6 +24,7 @@ from lsmdbm._format.footer import (
     encode_header,
     footer_crc,
 )
+from lsmdbm._format.table_check import problems_of
 from lsmdbm._format.table_writer import BLOOM_STEP, WRITE_BYTES, Metadata, Origin, separator
 from support.documents import dictionary_for, documents
 from support.format import (
@@ -379,7 +380,7 @@ def test_blocks_passed_into_another_table_get_its_checksums():
     entries = [(b"%06d" % index, None if index % 5 == 0 else b"v" * (index % 40)) for index in range(200)]
     copy, meta = pass_through(*build_table(entries, level=1), number=77, salt=5, level=None)
 
-    assert [] == list(open_table(copy, meta).problems())
+    assert [] == list(problems_of(open_table(copy, meta)))
     assert entries == entries_of(open_table(copy, meta).chunks())
     assert 77 == meta.number
 
@@ -399,7 +400,7 @@ def test_blocks_go_into_a_table_of_another_dictionary(level, source, target):
     whole, known = build_table(entries, level=level, dictionary=target)
 
     assert entries == entries_of(open_table(copy, copied).chunks())
-    assert [] == list(open_table(copy, copied).problems())
+    assert [] == list(problems_of(open_table(copy, copied)))
     if level or source:
         assert (whole.data, known) == (copy.data, copied)
 
@@ -416,7 +417,7 @@ def test_entries_and_passed_blocks_mix():
     entries = [(b"a", b"2"), (b"b", None), (b"f", b"1"), (b"g", None), (b"x", b"3")]
 
     assert entries == entries_of(open_table(target, mixed).chunks())
-    assert [] == list(open_table(target, mixed).problems())
+    assert [] == list(problems_of(open_table(target, mixed)))
     assert (5, 2, 3) == (mixed.entries, mixed.tombstones, open_table(target, mixed).block_count)
 
 
@@ -432,7 +433,7 @@ def test_no_block_has_more_keys_than_a_reader_takes(monkeypatch, step):
 
     assert [3, 3, 3, 3, 3, 3, 2] == [len(reader.stored_block(index).keys) for index in range(7)]
     assert entries == entries_of(reader.chunks())
-    assert [] == list(reader.problems())
+    assert [] == list(problems_of(reader))
 
 
 # Dictionaries

@@ -127,7 +127,7 @@ def test_evicted_reader_stays_usable_as_long_as_it_is_used():
 def test_evicted_reader_gives_its_file_back_when_the_last_user_lets_go():
     stage, metas = filled(2, max_open_files=1)
     reader = stage.tables.reader(metas[0])
-    watched = weakref.ref(reader._file)
+    watched = weakref.ref(reader.file)
     stage.tables.reader(metas[1])
     assert watched() is not None
     del reader
@@ -258,7 +258,7 @@ def test_closing_lets_go_of_every_file():
     stage, metas = filled(3)
     stage.tables.hold(metas[:2])
     ask(stage, metas)
-    files = [weakref.ref(stage.tables.reader(meta)._file) for meta in metas]
+    files = [weakref.ref(stage.tables.reader(meta).file) for meta in metas]
     assert len(stage.tables.blocks) > 0
     stage.tables.close()
 

@@ -264,8 +264,8 @@ def test_reading_keys_alone_reads_less():
     stage.add(1, {b"%03d" % number: b"x" * 1000 for number in range(100)})
     lengths = []
     reader = stage.tables.reader(*stage.version)
-    pread = reader._file.pread
-    reader._file.pread = lambda length, offset: lengths.append(length) or pread(length, offset)
+    pread = reader.file.pread
+    reader.file.pread = lambda length, offset: lengths.append(length) or pread(length, offset)
     view = stage.view()
     assert 100 == len(read(view, keys_only=True))
     keys_only = sum(lengths)
