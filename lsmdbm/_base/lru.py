@@ -75,8 +75,7 @@ class LRU(Generic[K, V]):
             self._costs[key] = cost
             entries[key] = entry
             self.cost += cost
-            while self.cost > self.max_cost or (self.max_count is not None and len(entries) > self.max_count):
-                self._evict()
+            self._evict(self.max_cost, self.max_count)
 
     def discard(self, key: K) -> None:
         """Forget an entry, if it is there."""
@@ -86,29 +85,32 @@ class LRU(Generic[K, V]):
     def shrink(self, count: int) -> None:
         """Evict the oldest until at most `count` entries are left."""
         with self._lock:
-            while len(self._entries) > count:
-                self._evict()
+            self._evict(None, count)
 
     def clear(self) -> None:
         """Forget everything."""
         self.shrink(0)
 
-    def _evict(self) -> None:
-        try:
-            key, _ = self._entries.popitem(last=False)  # one C call: `get` reorders without the lock
-        except KeyError:  # rule 4: the sum is off, or it was emptied since it was looked at
+    def _evict(self, max_cost: int | None, max_count: int | None) -> None:
+        """Evict the oldest until the bounds hold."""
+        entries, costs = self._entries, self._costs
+        while (max_cost is not None and self.cost > max_cost) or (
+            max_count is not None and len(entries) > max_count
+        ):
+            try:
+                key, _ = entries.popitem(last=False)  # one C call: `get` reorders without the lock
+            except KeyError:  # rule 4: the sum is off, or it was emptied since it was looked at
+                self._start_anew()
+                return
+            self.cost -= costs.pop(key, 0)
+        if not entries:  # rule 4
             self._start_anew()
-        else:
-            self._pay_back(key)
 
     def _drop(self, key: K) -> None:
         if self._entries.pop(key, None) is not None:
-            self._pay_back(key)
-
-    def _pay_back(self, key: K) -> None:
-        self.cost -= self._costs.pop(key, 0)
-        if not self._entries:  # rule 4
-            self._start_anew()
+            self.cost -= self._costs.pop(key, 0)
+            if not self._entries:  # rule 4
+                self._start_anew()
 
     def _start_anew(self) -> None:
         self._costs.clear()

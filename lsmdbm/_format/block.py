@@ -26,6 +26,8 @@ from lsmdbm._base.chunk import KEY_ONLY, MAX_KEY_BYTES, MISSING, Chunk, Missing
 from lsmdbm._format.coding import Cursor, Malformed, Unsupported
 from lsmdbm._format.columns import (
     ITEM_OVERHEAD,
+    UNIFORM,
+    UNIFORM_BYTES,
     Column,
     decode,
     decode_positions,
@@ -33,6 +35,7 @@ from lsmdbm._format.columns import (
     encode_positions,
     open_column,
     spread,
+    uniform_length,
 )
 
 KEYS, TOMBSTONES = 1, 2  # On disk: never changes.
@@ -43,6 +46,8 @@ _PLAIN_HEAD = Struct("<IBBI")  # of a block without tombstones: one entry behind
 MAX_COUNT = (
     1 << 16
 )  # keys in a block: one key takes 50 bytes of memory beyond its own, and may compress to none
+_USUAL_HEAD = Struct("<IBBIBI")  # the same, of keys that are UNIFORM
+_UNIFORM = bytes((UNIFORM,))
 _BLOCK_OVERHEAD = 600  # bytes of memory of the objects around one decoded block, measured
 
 
@@ -174,27 +179,61 @@ class Block:
         is_checked: whether somebody has compared the keys with each other and with the bounds of the block.
     """
 
-    __slots__ = ("_key_bytes", "_key_column", "_keys", "_tombstones", "_value_column", "cost", "is_checked")
+    __slots__ = (
+        *("_body", "_count", "_head", "_key_column", "_key_length", "_keys", "_tombstones"),
+        *("_value_column", "_value_length", "cost", "is_checked"),
+    )
 
     def __init__(self, head: bytes, body: bytes) -> None:
-        count, keys, tombstones = _parse_head(head)
         self.is_checked = False
         self._keys: list[bytes] | None = None
-        self._key_bytes = len(keys)
-        self._key_column = open_column(keys, count)
-        self._tombstones = decode_positions(tombstones, count) if tombstones else []
-        self._value_column = decode_body(body, count - len(self._tombstones))
-        overhead = self._key_column.overhead_bytes + ITEM_OVERHEAD * len(self._tombstones)
-        if self._value_column is not None:
-            overhead += self._value_column.overhead_bytes
-        self.cost = len(head) + len(body) + overhead + _BLOCK_OVERHEAD
+        self._head, self._body = head, body
+        self._key_column: Column | None = None  # None where all keys have one length, and none is deleted,
+        self._value_column: Column | None = None  # or all values: no object needs to be made to find one
+        self._key_length = self._value_length = 0
+        self._tombstones: list[int] = []
+        self.cost = len(head) + len(body) + _BLOCK_OVERHEAD
+        if len(head) > _USUAL_HEAD.size:
+            self._count, columns, column, length, encoding, key_length = _USUAL_HEAD.unpack_from(head)
+            if (
+                (columns, column, encoding) == (1, KEYS, UNIFORM)
+                and len(head) == _PLAIN_HEAD.size + length == _USUAL_HEAD.size + key_length * self._count
+                and self._count <= MAX_COUNT
+            ):
+                self._key_length = key_length
+        if not self._key_length:
+            self._open_keys()
+        live_count = self._count - len(self._tombstones)
+        if live_count and body[:1] == _UNIFORM:
+            self._value_length = uniform_length(body, live_count)
+        else:
+            self._value_column = decode_body(body, live_count)
+            if self._value_column is not None:
+                self.cost += self._value_column.overhead_bytes
+
+    def _open_keys(self) -> None:
+        self._count, keys, tombstones = _parse_head(self._head)
+        self._key_column = open_column(keys, self._count)
+        self._tombstones = decode_positions(tombstones, self._count) if tombstones else []
+        self.cost += self._key_column.overhead_bytes + ITEM_OVERHEAD * len(self._tombstones)
 
     def get(self, key: bytes) -> bytes | None | Missing:
         """Return the value of `key`, None if it is deleted here, MISSING if it is not here.
 
         One search of the key column for the bytes of the key, which decodes nothing else.
         """
-        index = self._key_column.find(key)
+        length = self._key_length
+        if length:
+            if len(key) != length:
+                return MISSING
+            place = self._head.find(key, _USUAL_HEAD.size) - _USUAL_HEAD.size
+            if place < 0:
+                return MISSING
+            index = place // length
+            if index * length != place:  # found across two keys: it may stand behind them
+                index = self._keys_as_column().find(key)
+        else:
+            index = self._keys_as_column().find(key)
         if index < 0:
             return MISSING
         tombstones = self._tombstones
@@ -204,7 +243,13 @@ class Block:
                 return None
             index -= before
         values = self._value_column
-        return values.item(index) if values is not None else None
+        if values is not None:
+            return values.item(index)
+        low = UNIFORM_BYTES + self._value_length * index
+        return self._body[low : low + self._value_length]
+
+    def _keys_as_column(self) -> Column:
+        return self._key_column or open_column(self._head[_PLAIN_HEAD.size :], self._count)
 
     @property
     def has_keys(self) -> bool:
@@ -220,18 +265,19 @@ class Block:
         """
         if self._keys is not None:
             return self._keys
-        keys = self._key_column.items()
-        return keys if self.is_checked else _checked(keys, self._key_bytes)
+        keys = self._keys_as_column().items()
+        return keys if self.is_checked else _checked(keys, len(self._head))
 
     def keep_keys(self) -> None:
         """Keep the keys as a list from now on, for reads in order; `cost` grows by that."""
         if self._keys is None:
             self._keys = self.keys
-            self.cost += self._key_bytes + ITEM_OVERHEAD * len(self._keys)
+            self.cost += sum(map(len, self._keys)) + ITEM_OVERHEAD * len(self._keys)
 
     def chunk(self) -> Chunk:
         """Return all entries.  The lists may be shared; they are never changed."""
-        live = self._value_column.items() if self._value_column is not None else []
+        live_count = self._count - len(self._tombstones)
+        live = decode(self._body, live_count) if live_count else []
         if self._tombstones:
             return self.keys, spread(live, self._tombstones)
         return self.keys, live  # type: ignore[return-value]  # no None is among them

@@ -91,8 +91,12 @@ class Bloom:
 
     def may_contain(self, key: bytes) -> bool:
         """Return False only if the key is certainly absent.  About 250 ns."""
+        count = self._count
+        if not count:  # rule 2
+            return True
         h = hash128(key)
-        return self.may_hold(h, pattern(h))
+        bits = _MASKS[h >> 116] | _MASKS[h >> 104 & 4095]  # `may_hold` and `pattern`, without the calls
+        return self._words[h % count] & bits == bits
 
     def may_hold(self, h: int, bits: int) -> bool:
         """Do what `may_contain` does for the key with this `hash_key` and this `pattern`."""

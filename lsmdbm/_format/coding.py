@@ -24,6 +24,7 @@ _PLACE = Struct("<QQ")
 MAX_NUMBER = (1 << 63) - 1  # of a file, a sequence or a count: len() and a name can hold it
 
 crc32 = zlib.crc32
+pack_place = U64.pack  # an offset, for a seed
 
 
 class Malformed(ValueError):
@@ -41,7 +42,7 @@ def file_seed(number: int, salt: int) -> int:
 
 def place_seed(seed: int, offset: int) -> int:
     """Return the crc32 seed of the bytes at `offset` in the file with `file_seed` `seed`."""
-    return crc32(U64.pack(offset), seed)
+    return crc32(pack_place(offset), seed)
 
 
 class Cursor:

@@ -33,6 +33,7 @@ STRUCT_LIMIT = 1024  # items one Struct takes apart; it takes 32 bytes of memory
 ITEM_OVERHEAD = 41  # bytes of memory a bytes object takes beyond its content, and its place in a list
 
 _UNIFORM = Struct("<BI")
+UNIFORM_BYTES = _UNIFORM.size  # before the items of such a column
 _CODES = {1: "B", 2: "H", 4: "I"}
 
 
@@ -64,12 +65,12 @@ def decode(column: bytes, count: int) -> list[bytes]:
         Malformed: rule 2, or an encoding this version does not know.
     """
     if count <= STRUCT_LIMIT and column and column[0] == UNIFORM:  # the usual case, at a third of the cost
-        return list(_items(_uniform_length(column, count), count).unpack_from(column, _UNIFORM.size))
+        return list(_items(uniform_length(column, count), count).unpack_from(column, _UNIFORM.size))
     return open_column(column, count).items()
 
 
-def _uniform_length(column: bytes, count: int) -> int:
-    """Return the length that each item of a UNIFORM column has."""
+def uniform_length(column: bytes, count: int) -> int:
+    """Return the length that each item of a UNIFORM column has; Malformed if they do not use it up."""
     if len(column) < _UNIFORM.size:
         raise Malformed("column cut short")
     length: int = _UNIFORM.unpack_from(column)[1]
@@ -113,7 +114,7 @@ class _Uniform(Column):
     def __init__(self, data: bytes, count: int) -> None:
         self._data = data
         self.count = count
-        self._length = _uniform_length(data, count)
+        self._length = uniform_length(data, count)
 
     def items(self) -> list[bytes]:
         data, length, count = self._data, self._length, self.count

@@ -22,13 +22,14 @@ from typing import TypeVar
 
 import zstandard
 
-from lsmdbm._format.coding import U32, Malformed, crc32, place_seed
+from lsmdbm._format.coding import U32, Malformed, crc32, pack_place, place_seed
 
 MAX_COMPRESSED = 4 << 20  # rule 2; On disk: a reader refuses more
 KEPT = 16  # compressors and decompressors a thread keeps; with a dictionary each takes about 150 KiB
 WORTH = 16  # bytes a frame must save; below that decompressing costs more than it gives
 CRC_BYTES = U32.size
 RESIDUE = 0x2144DF1C  # what crc32 gives for any bytes with their own crc32 behind them, whatever the seed is
+frame_content_size = zstandard.frame_content_size
 FRAME_MAGIC = b"\x28\xb5\x2f\xfd"  # RFC 8878, and so are the next four
 MAX_FRAME_HEADER = 18
 BLOCK_HEADER = 3
@@ -113,7 +114,7 @@ def seal(body: bytes, seed: int, offset: int) -> bytes:
 
 def check(stored: bytes, seed: int, offset: int) -> bytes:
     """Return the body of an envelope, or raise Malformed if its checksum is wrong."""
-    if crc32(stored, place_seed(seed, offset)) != RESIDUE:
+    if crc32(stored, crc32(pack_place(offset), seed)) != RESIDUE:  # `place_seed`, without the call
         raise Malformed("checksum does not match")
     return stored[:-CRC_BYTES]
 
@@ -184,7 +185,7 @@ def unwrap_found(stored: bytes, seed: int, offset: int, dictionary: bytes = b"")
     if not body.startswith(FRAME_MAGIC):
         return body, len(body)
     try:
-        raw_bytes = zstandard.frame_content_size(body)
+        raw_bytes = frame_content_size(body)
         needs_dictionary = zstandard.get_frame_parameters(body).dict_id != 0
     except zstandard.ZstdError as exc:
         raise Malformed(f"zstd: {exc}") from None
@@ -203,7 +204,7 @@ def expand(body: bytes, raw_bytes: int, dictionary: bytes = b"") -> bytes:
     if not size < raw_bytes <= MAX_COMPRESSED:
         raise Malformed(f"{size} bytes cannot hold the {raw_bytes} expected")
     try:
-        stated = zstandard.frame_content_size(body)
+        stated = frame_content_size(body)
         if stated != raw_bytes:
             raise Malformed(f"zstd frame of {stated} bytes where {raw_bytes} are expected")
         decompress = _codecs.decompressor(dictionary).decompress if dictionary else _codecs.decompress

@@ -24,7 +24,6 @@ from lsmdbm._base.lru import LRU
 from lsmdbm._base.storage import File
 from lsmdbm._format import envelope
 from lsmdbm._format.block import Block, decode_block, decode_head, key_chunk
-from lsmdbm._format.bloom import hash_key, pattern
 from lsmdbm._format.coding import Malformed
 from lsmdbm._format.footer import BlockHandle
 from lsmdbm._format.manifest import TableMeta
@@ -74,6 +73,7 @@ class TableReader(TableParts):
     def __init__(self, file: File, meta: TableMeta, cache: LRU[int, Block], counters: ReadCounters) -> None:
         super().__init__(file, meta)
         self.may_hold = self.filter.may_hold
+        self._may_contain = self.filter.may_contain
         self._cache = cache
         self._counters = counters
         self._first_id = meta.number * BLOCKS_PER_TABLE
@@ -86,7 +86,6 @@ class TableReader(TableParts):
         Args:
             is_probable: whether `may_hold` was asked, and counted, already.
         """
-        counters = self._counters
         index = bisect_left(self._separators, key)
         if index == len(self._separators):
             return MISSING
@@ -94,10 +93,10 @@ class TableReader(TableParts):
         if block is not None:
             found = block.get(key)
         else:
+            counters = self._counters
             if not is_probable:
                 counters.filter_probes += 1
-                hashed = hash_key(key)
-                if not self.may_hold(hashed, pattern(hashed)):
+                if not self._may_contain(key):
                     return MISSING
             block = self._load(index)
             counters.blocks_read += 1
@@ -173,12 +172,13 @@ class TableReader(TableParts):
         """Return one block for a point read, and cache it."""
         handle = self.handle(index)
         block = self._unwrap(handle)
-        self._counters.get_bytes += handle.head_stored + handle.body_stored
+        self._counters.get_bytes += handle[1] + handle[3]  # head_stored and body_stored
         self._cache.put(self._first_id + index, block, block.cost)
         return block
 
     def _unwrap(self, handle: BlockHandle) -> Block:
-        stored = self.file.pread(handle.head_stored + handle.body_stored, handle.offset)
+        offset, head_stored, _, body_stored, _ = handle
+        stored = self.file.pread(head_stored + body_stored, offset)
         try:
             return Block(*unwrap_block(stored, handle, self.seed, self.dictionary))
         except Malformed as exc:

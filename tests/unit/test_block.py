@@ -208,7 +208,7 @@ def test_keys_that_are_kept_are_counted_once():
     found.keep_keys()
     assert found.has_keys
     assert found.keys is found.keys
-    assert cost + 2 * ITEM_OVERHEAD + len(bytes.fromhex(KEYS_AB)) == found.cost
+    assert cost + 2 * ITEM_OVERHEAD + len(b"ab") == found.cost
 
 
 def test_one_entry_is_found_whatever_the_order_of_the_others_but_nothing_is_read_in_order():
