@@ -29,9 +29,17 @@ class LRU(Generic[K, V]):
     Args:
         max_cost: bound on the sum of the costs given to `put`, in any unit.
         max_count: bound on the number of entries; None for no bound.
+
+    Attributes:
+        peek: returns the entry without making it younger and without counting a hit or miss; one C call.
+        has_evicted: whether an entry ever had to go.  Before, ages do not matter, and who wants no hits and
+            misses to be counted may peek.
     """
 
-    __slots__ = ("_costs", "_entries", "_lock", "_touch", "cost", "hits", "max_cost", "max_count", "misses")
+    __slots__ = (
+        *("_costs", "_entries", "_lock", "_touch"),
+        *("cost", "has_evicted", "hits", "max_cost", "max_count", "misses", "peek"),
+    )
 
     def __init__(self, max_cost: int, max_count: int | None = None) -> None:
         self.max_cost = max_cost
@@ -43,6 +51,8 @@ class LRU(Generic[K, V]):
         self._costs: dict[K, int] = {}
         self._lock = threading.RLock()  # rule 4: a handler in the middle of a `put` may read, and so put
         self._touch: Callable[[K], None] = self._entries.move_to_end
+        self.peek: Callable[[K], V | None] = self._entries.get
+        self.has_evicted = False
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -59,10 +69,6 @@ class LRU(Generic[K, V]):
         except KeyError:  # evicted by another thread since: what we hold is still good
             pass
         return entry
-
-    def peek(self, key: K) -> V | None:
-        """Return the entry without making it younger and without counting a hit or miss."""
-        return self._entries.get(key)
 
     def put(self, key: K, entry: V, cost: int) -> None:
         """Enter or replace an entry, then evict the oldest until the bounds hold again."""
@@ -97,6 +103,7 @@ class LRU(Generic[K, V]):
         while (max_cost is not None and self.cost > max_cost) or (
             max_count is not None and len(entries) > max_count
         ):
+            self.has_evicted = True
             try:
                 key, _ = entries.popitem(last=False)  # one C call: `get` reorders without the lock
             except KeyError:  # rule 4: the sum is off, or it was emptied since it was looked at

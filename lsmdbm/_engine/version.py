@@ -48,7 +48,7 @@ class Version:
     """
 
     __slots__ = (
-        *("__weakref__", "_deep", "_facts", "_largest"),
+        *("__weakref__", "_deep", "_facts", "_largest", "_newest"),
         *("drops", "levels", "may_delete", "most_holes", "total_bytes"),
     )
 
@@ -60,6 +60,7 @@ class Version:
         known = dict(zip(map(id, before.levels), before._facts, strict=True)) if before is not None else {}
         self._facts: list[_Facts] = [known.get(id(level)) or _Facts(level) for level in levels]
         self._largest = [facts.largest for facts in self._facts]
+        self._newest = [(meta.smallest, meta.largest, meta) for meta in levels[0]] if levels else []
         deep = zip(self._largest[1:], levels[1:], strict=True)
         self._deep = [level for level in deep if level[1]]  # what a point read walks through, behind level 0
         self.may_delete = any(facts.may_delete for facts in self._facts)
@@ -96,9 +97,7 @@ class Version:
 
     def candidates(self, key: bytes) -> list[TableMeta]:
         """Return the tables whose bounds include `key`, and no hole of which does, newest first."""
-        if not self.levels:
-            return []
-        found = [meta for meta in self.levels[0] if meta.smallest <= key <= meta.largest]
+        found = [meta for smallest, largest, meta in self._newest if smallest <= key <= largest]
         for largest, metas in self._deep:
             index = bisect_left(largest, key)
             if index < len(metas) and metas[index].smallest <= key:

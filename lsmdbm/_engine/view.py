@@ -105,17 +105,19 @@ class View:
         metas = self.version.candidates(key)
         if not metas:
             return None
-        if len(metas) > 1:
+        readers = self.tables.readers
+        last, opened = metas.pop(), readers.get if readers.has_evicted else readers.peek
+        if metas:
             hashed = hash_key(key)
-            bits, opened, counters = pattern(hashed), self.tables.readers.get, self.tables.counters
-            for meta in metas[:-1]:
+            bits, counters = pattern(hashed), self.tables.counters
+            for meta in metas:
                 reader = opened(meta.number) or self._reader(meta)
                 counters.filter_probes += 1
                 if reader.may_hold(hashed, bits):
                     value = reader.get(key, is_probable=True)
                     if value is not MISSING:
                         return value
-        value = self._reader(metas[-1]).get(key)
+        value = (opened(last.number) or self._reader(last)).get(key)
         return None if value is MISSING else value
 
     def chunks(

@@ -191,7 +191,7 @@ class Block:
         self._key_column: Column | None = None  # None where all keys have one length, and none is deleted,
         self._value_column: Column | None = None  # or all values: no object needs to be made to find one
         self._key_length = self._value_length = 0
-        self._tombstones: list[int] = []
+        self._tombstones: Sequence[int] = ()
         self.cost = len(head) + len(body) + _BLOCK_OVERHEAD
         if len(head) > _USUAL_HEAD.size:
             self._count, columns, column, length, encoding, key_length = _USUAL_HEAD.unpack_from(head)
@@ -214,7 +214,7 @@ class Block:
     def _open_keys(self) -> None:
         self._count, keys, tombstones = _parse_head(self._head)
         self._key_column = open_column(keys, self._count)
-        self._tombstones = decode_positions(tombstones, self._count) if tombstones else []
+        self._tombstones = decode_positions(tombstones, self._count)
         self.cost += self._key_column.overhead_bytes + ITEM_OVERHEAD * len(self._tombstones)
 
     def get(self, key: bytes) -> bytes | None | Missing:

@@ -35,6 +35,7 @@ _FOOTER = Struct("<QIIIIQIIQIIIIQQ")
 HEADER_BYTES = _HEADER.size + U32.size
 FOOTER_BYTES = _FOOTER.size + U32.size + len(FOOTER_MAGIC)
 HANDLE_BYTES = _BLOCK_HANDLE.size
+_unpack_handle, _new_tuple = _BLOCK_HANDLE.unpack_from, tuple.__new__
 
 
 class BlockHandle(
@@ -67,7 +68,7 @@ class BlockHandle(
     @classmethod
     def at(cls, handles: bytes, index: int) -> BlockHandle:
         """Return one of many handles that stand one after the other."""
-        return tuple.__new__(cls, _BLOCK_HANDLE.unpack_from(handles, HANDLE_BYTES * index))
+        return _new_tuple(cls, _unpack_handle(handles, HANDLE_BYTES * index))
 
 
 class PartHandle(NamedTuple):

@@ -280,7 +280,9 @@ def unwrap_block(stored: bytes, handle: BlockHandle, seed: int, dictionary: byte
     offset, middle, head_raw, _, body_raw = handle
     head = envelope.check(stored[:middle], seed, offset)
     body = envelope.check(stored[middle:], seed, offset + middle)
-    return envelope.expand(head, head_raw, dictionary), envelope.expand(body, body_raw, dictionary)
+    if len(head) != head_raw:
+        head = envelope.expand(head, head_raw, dictionary)
+    return head, envelope.expand(body, body_raw, dictionary)
 
 
 def _join(run: list[Chunk]) -> Chunk:
