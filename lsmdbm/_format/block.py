@@ -26,6 +26,7 @@ from lsmdbm._base.chunk import KEY_ONLY, MAX_KEY_BYTES, MISSING, Chunk, Missing
 from lsmdbm._format.coding import Cursor, Malformed, Unsupported
 from lsmdbm._format.columns import (
     ITEM_OVERHEAD,
+    STRUCT_LIMIT,
     UNIFORM,
     UNIFORM_BYTES,
     Column,
@@ -33,6 +34,7 @@ from lsmdbm._format.columns import (
     decode_positions,
     encode,
     encode_positions,
+    items,
     open_column,
     spread,
     uniform_length,
@@ -89,9 +91,18 @@ def decode_head(head: bytes, max_count: int | None = None) -> tuple[list[bytes],
 
 
 def _checked(keys: list[bytes], column_bytes: int) -> list[bytes]:
+    _check_lengths(keys, column_bytes)
+    return in_order(keys)
+
+
+def _check_lengths(keys: list[bytes], column_bytes: int) -> None:
     if column_bytes > MAX_KEY_BYTES and max(map(len, keys)) > MAX_KEY_BYTES:
         raise Malformed("key over the limit")
-    if keys != sorted(keys):  # rule 3
+
+
+def in_order(keys: list[bytes]) -> list[bytes]:
+    """Return keys, if they are ascending (rule 3); else raise Malformed."""
+    if keys != sorted(keys):
         raise Malformed("keys are not ascending")
     return keys
 
@@ -150,13 +161,54 @@ def decode_block(head: bytes, body: bytes) -> Chunk:
     Raises:
         Malformed: the bytes are no block; its keys are not ascending (rule 3).
     """
-    count, data, positions = _parse_head(head)
-    keys = _checked(decode(data, count), len(data))
+    keys: list[bytes] = []
+    values: list[bytes | None] = []
+    add_entries(head, body, keys, values)
+    return in_order(keys), values
+
+
+def add_entries(head: bytes, body: bytes, keys: list[bytes], values: list[bytes | None]) -> None:
+    """Append all entries of a block to two lists, given its raw bytes.
+
+    Whether the keys are ascending (rule 3) is left to `in_order`, once for many blocks.
+
+    Raises:
+        Malformed: the bytes are no block.
+    """
+    count, key_length = usual(head)
+    if key_length and count <= STRUCT_LIMIT and key_length <= MAX_KEY_BYTES:
+        keys += items(key_length, count).unpack_from(head, _USUAL_HEAD.size)
+        positions = b""
+    else:
+        count, data, positions = _parse_head(head)
+        fresh = decode(data, count)
+        _check_lengths(fresh, len(data))
+        keys += fresh
     if not positions:
-        return keys, decode(body, count)  # type: ignore[return-value]  # no None is among them
+        if body[:1] == _UNIFORM and count <= STRUCT_LIMIT:
+            values += items(uniform_length(body, count), count).unpack_from(body, UNIFORM_BYTES)
+        else:
+            values += decode(body, count)
+        return
     tombstones = decode_positions(positions, count)
     live = decode_body(body, count - len(tombstones))
-    return keys, spread(live.items() if live is not None else [], tombstones)
+    values += spread(live.items() if live is not None else [], tombstones)
+
+
+def usual(head: bytes) -> tuple[int, int]:
+    """Return the number of the keys of a head and the length of each, if they have one and none is deleted.
+
+    Otherwise the length is 0, and the number no number of keys.
+    """
+    if len(head) > _USUAL_HEAD.size:
+        count, columns, column, column_bytes, encoding, length = _USUAL_HEAD.unpack_from(head)
+        if (
+            len(head) == _USUAL_HEAD.size + length * count == _PLAIN_HEAD.size + column_bytes
+            and (columns, column, encoding) == (1, KEYS, UNIFORM)
+            and count <= MAX_COUNT
+        ):
+            return count, length
+    return 0, 0
 
 
 def key_chunk(keys: list[bytes], tombstones: Sequence[int]) -> Chunk:
@@ -190,17 +242,10 @@ class Block:
         self._head, self._body = head, body
         self._key_column: Column | None = None  # None where all keys have one length, and none is deleted,
         self._value_column: Column | None = None  # or all values: no object needs to be made to find one
-        self._key_length = self._value_length = 0
+        self._value_length = 0
         self._tombstones: Sequence[int] = ()
         self.cost = len(head) + len(body) + _BLOCK_OVERHEAD
-        if len(head) > _USUAL_HEAD.size:
-            self._count, columns, column, length, encoding, key_length = _USUAL_HEAD.unpack_from(head)
-            if (
-                (columns, column, encoding) == (1, KEYS, UNIFORM)
-                and len(head) == _PLAIN_HEAD.size + length == _USUAL_HEAD.size + key_length * self._count
-                and self._count <= MAX_COUNT
-            ):
-                self._key_length = key_length
+        self._count, self._key_length = usual(head)
         if not self._key_length:
             self._open_keys()
         live_count = self._count - len(self._tombstones)

@@ -38,7 +38,8 @@ _CODES = {1: "B", 2: "H", 4: "I"}
 
 
 @lru_cache(maxsize=256)
-def _items(length: int, count: int) -> Struct:
+def items(length: int, count: int) -> Struct:
+    """Return what takes so many items of one length apart, behind the head of their column."""
     return Struct("<" + f"{length}s" * count)
 
 
@@ -65,7 +66,7 @@ def decode(column: bytes, count: int) -> list[bytes]:
         Malformed: rule 2, or an encoding this version does not know.
     """
     if count <= STRUCT_LIMIT and column and column[0] == UNIFORM:  # the usual case, at a third of the cost
-        return list(_items(uniform_length(column, count), count).unpack_from(column, _UNIFORM.size))
+        return list(items(uniform_length(column, count), count).unpack_from(column, _UNIFORM.size))
     return open_column(column, count).items()
 
 
@@ -119,7 +120,7 @@ class _Uniform(Column):
     def items(self) -> list[bytes]:
         data, length, count = self._data, self._length, self.count
         if count <= STRUCT_LIMIT:
-            return list(_items(length, count).unpack_from(data, _UNIFORM.size))
+            return list(items(length, count).unpack_from(data, _UNIFORM.size))
         starts = accumulate(repeat(length, count - 1), initial=_UNIFORM.size)
         return [data[low : low + length] for low in starts]
 

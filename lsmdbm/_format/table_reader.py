@@ -23,7 +23,7 @@ from lsmdbm._base.chunk import MISSING, Chunk, Chunks, Missing, clip
 from lsmdbm._base.lru import LRU
 from lsmdbm._base.storage import File
 from lsmdbm._format import envelope
-from lsmdbm._format.block import Block, decode_block, decode_head, key_chunk
+from lsmdbm._format.block import Block, add_entries, decode_head, in_order, key_chunk
 from lsmdbm._format.coding import Malformed
 from lsmdbm._format.footer import BlockHandle
 from lsmdbm._format.manifest import TableMeta
@@ -125,44 +125,56 @@ class TableReader(TableParts):
             end = min(end, bisect_left(self._separators, stop) + 1)
         run_blocks, seeking = 1, True
         while first < end:
-            indices = range(end - 1, first - 1, -1) if reverse else range(first, end)
-            run = self._run(indices[:run_blocks], seeking, keys_only)
-            first, end = (first, end - len(run)) if reverse else (first + len(run), end)
-            chunk = clip(_join(run[::-1] if reverse else run), start, stop)
+            low = max(first, end - run_blocks) if reverse else first
+            high = end if reverse else min(end, first + run_blocks)
+            handles, low = self._handles_of_run(low, high, reverse, keys_only)
+            first, end = (first, low) if reverse else (low + len(handles), end)
+            chunk = clip(self._run(low, handles, seeking, keys_only), start, stop)
             if chunk[0]:
                 yield chunk
             run_blocks, seeking = min(2 * run_blocks, RUN_BLOCKS), False
 
-    def _run(self, indices: range, seeking: bool, keys_only: bool) -> list[Chunk]:
-        """Return blocks as chunks, in the order of `indices`: at least one, at most RUN_BYTES beyond it."""
-        handles: dict[int, BlockHandle] = {}
+    def _handles_of_run(
+        self, first: int, stop: int, reverse: bool, keys_only: bool
+    ) -> tuple[list[BlockHandle], int]:
+        """Return the handles of a run of blocks, and the first one: at most RUN_BYTES, and a block beyond it.
+
+        Of the blocks first .. stop - 1 it has those at the beginning, those at the end if `reverse`.
+        """
+        handles: list[BlockHandle] = []
         raw_bytes = 0
-        for index in indices:
-            handle = handles[index] = self.handle(index)
-            raw_bytes += handle.head_raw + (0 if keys_only else handle.body_raw)
+        for index in range(stop - 1, first - 1, -1) if reverse else range(first, stop):
+            handle = self.handle(index)
+            handles.append(handle)
+            raw_bytes += handle[2] if keys_only else handle[2] + handle[4]  # head_raw, body_raw
             if raw_bytes >= RUN_BYTES:
                 break
-        peek, first_id = self._cache.peek, self._first_id
-        if not seeking and not keys_only and all(peek(first_id + index) is None for index in handles):
-            chunks = self._read(handles)
+        if reverse:
+            handles.reverse()
+            return handles, stop - len(handles)
+        return handles, first
+
+    def _run(self, first: int, handles: list[BlockHandle], seeking: bool, keys_only: bool) -> Chunk:
+        """Return blocks that follow each other as one chunk."""
+        first_id = self._first_id + first
+        cached = list(map(self._cache.peek, range(first_id, first_id + len(handles))))
+        if not seeking and not keys_only and not any(cached):
             self._counters.scan_bytes += _stored_bytes(handles)
-            return chunks
+            return self._read(first, handles)
         run: list[Chunk] = []
-        for index, handle in handles.items():
-            block = peek(first_id + index)
+        for index, (handle, block) in enumerate(zip(handles, cached, strict=True), first):
             if block is None and keys_only:
                 run.append(self._load_keys(index, handle))
             else:
                 block = self._in_order(index, handle, block, seeking)
                 run.append(block.key_chunk() if keys_only else block.chunk())
-        return run
+        return _join(run)
 
     def block_chunk(self, first: int, stop: int) -> Chunk:
         """Return the entries of the blocks first .. stop - 1, past the cache."""
-        handles = {index: self.handle(index) for index in range(first, stop)}
-        chunks = self._read(handles)
+        handles = list(map(self.handle, range(first, stop)))
         self._counters.compaction_bytes += _stored_bytes(handles)
-        return _join(chunks)
+        return self._read(first, handles)
 
     def block_keys(self, index: int) -> Chunk:
         """Return the entries of one block as a key-only chunk: its body may be damaged."""
@@ -190,7 +202,8 @@ class TableReader(TableParts):
             if keep:
                 block.keep_keys()
             if not block.is_checked:
-                self._check_bounds(index, block.keys)
+                keys = block.keys
+                self._check_bounds(index, keys[0], keys[-1])
         except Malformed as exc:
             raise self.damaged(self.handle(index).offset, exc) from None
         block.is_checked = True
@@ -207,27 +220,34 @@ class TableReader(TableParts):
             self._cache.put(self._first_id + index, block, block.cost)
         return block
 
-    def _read(self, handles: dict[int, BlockHandle]) -> list[Chunk]:
-        """Return some blocks as chunks, past the cache; by one read, if nothing else stands between them."""
-        low = min([handle.offset for handle in handles.values()])
-        lengths = [handle.head_stored + handle.body_stored for handle in handles.values()]
-        if max([handle.end for handle in handles.values()]) - low != sum(lengths):
-            return [chunk for item in handles.items() for chunk in self._read(dict([item]))]
-        stored = self.file.pread(sum(lengths), low)
-        places = [handle.offset - low for handle in handles.values()]
-        return [
-            self._entries(index, handle, stored[place : place + length])
-            for (index, handle), place, length in zip(handles.items(), places, lengths, strict=True)
-        ]
-
-    def _entries(self, index: int, handle: BlockHandle, stored: bytes) -> Chunk:
-        """Return the entries of one block, given its bytes."""
+    def _read(self, first: int, handles: list[BlockHandle]) -> Chunk:
+        """Return blocks as one chunk, past the cache; by one read, if nothing else stands between them."""
+        begin = end = handles[0].offset
+        for offset, head_stored, _, body_stored, _ in handles:
+            if offset != end:
+                return _join([self._read(index, [handle]) for index, handle in enumerate(handles, first)])
+            end += head_stored + body_stored
+        stored = self.file.pread(end - begin, begin)
+        keys: list[bytes] = []
+        values: list[bytes | None] = []
+        for index, handle in enumerate(handles, first):
+            offset, head_stored, _, body_stored, _ = handle
+            place, low = offset - begin, len(keys)
+            try:
+                head, body = unwrap_block(
+                    stored[place : place + head_stored + body_stored], handle, self.seed, self.dictionary
+                )
+                add_entries(head, body, keys, values)
+                self._check_bounds(index, keys[low], keys[-1])
+            except Malformed as exc:
+                raise self.damaged(offset, exc) from None
         try:
-            chunk = decode_block(*unwrap_block(stored, handle, self.seed, self.dictionary))
-            self._check_bounds(index, chunk[0])
+            in_order(keys)
         except Malformed as exc:
-            raise self.damaged(handle.offset, exc) from None
-        return chunk
+            if len(handles) == 1:
+                raise self.damaged(begin, exc) from None
+            return _join([self._read(index, [handle]) for index, handle in enumerate(handles, first)])
+        return keys, values
 
     def _load_keys(self, index: int, handle: BlockHandle) -> Chunk:  # rule 4
         stored = self.file.pread(handle.head_stored, handle.offset)
@@ -235,15 +255,15 @@ class TableReader(TableParts):
         try:
             head = envelope.unwrap(stored, handle.head_raw, self.seed, handle.offset, self.dictionary)
             keys, deleted = decode_head(head)
-            self._check_bounds(index, keys)
+            self._check_bounds(index, keys[0], keys[-1])
         except Malformed as exc:
             raise self.damaged(handle.offset, exc) from None
         return key_chunk(keys, deleted)
 
-    def _check_bounds(self, index: int, keys: list[bytes]) -> None:  # rule 5
+    def _check_bounds(self, index: int, first: bytes, last: bytes) -> None:  # rule 5
         separators = self._separators
-        is_above = keys[0] > separators[index - 1] if index else keys[0] >= self.meta.smallest
-        if not is_above or keys[-1] > separators[index]:
+        is_above = first > separators[index - 1] if index else first >= self.meta.smallest
+        if not is_above or last > separators[index]:
             raise Malformed("keys outside of the bounds of their block")
 
     def stored_block(self, index: int, level: int | None = None, dictionary: bytes = b"") -> StoredBlock:
@@ -260,7 +280,7 @@ class TableReader(TableParts):
         try:
             head = envelope.unwrap(stored[:middle], handle.head_raw, self.seed, offset, self.dictionary)
             keys, tombstones = decode_head(head)
-            self._check_bounds(index, keys)
+            self._check_bounds(index, keys[0], keys[-1])
             stored_head = stored[: middle - envelope.CRC_BYTES]
             body = envelope.check(stored[middle:], self.seed, offset + middle)
             if dictionary != self.dictionary:
@@ -271,8 +291,8 @@ class TableReader(TableParts):
         return StoredBlock(keys, len(tombstones), stored_head, handle.head_raw, body, handle.body_raw)
 
 
-def _stored_bytes(handles: dict[int, BlockHandle]) -> int:
-    return sum([handle.head_stored + handle.body_stored for handle in handles.values()])
+def _stored_bytes(handles: list[BlockHandle]) -> int:
+    return sum([handle[1] + handle[3] for handle in handles])  # head_stored, body_stored
 
 
 def unwrap_block(stored: bytes, handle: BlockHandle, seed: int, dictionary: bytes) -> tuple[bytes, bytes]:

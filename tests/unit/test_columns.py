@@ -99,10 +99,10 @@ def test_uniform_columns_of_any_count_are_read_back(length, count):
 
 def test_memory_of_unpackers_is_bounded_by_the_struct_limit():
     """An unpacker takes 32 bytes an item and is kept; a batch of a million keys left 32 MiB behind."""
-    columns._items.cache_clear()
+    columns.items.cache_clear()
     decode(encode([b"ab"] * (STRUCT_LIMIT + 1)), STRUCT_LIMIT + 1)
 
-    assert 0 == columns._items.cache_info().currsize
+    assert 0 == columns.items.cache_info().currsize
 
 
 @pytest.mark.parametrize(
