@@ -5,11 +5,14 @@ Rules
      for one entry, which may be larger than the whole cache allows: it is simply not kept.
   2. A hit makes an entry the youngest; eviction takes the oldest.
   3. Evicting drops a reference and does nothing else.  Whoever uses the object keeps it alive.
-  4. A `put` cut short by an exception from outside, or re-entered by a signal handler, may leave the
+  4. What is offered to a full cache enters it when it is offered again before another key with the same
+     remainder is: to evict for what is read once costs more than it gives (decision 25).
+  5. A `put` cut short by an exception from outside, or re-entered by a signal handler, may leave the
      sum of the costs off by that entry until the cache is emptied.  It breaks nothing else.
 
 Thread safety: `get` takes no lock: it looks up in an OrderedDict, and moves, with one C call each; after an
-eviction in between it still has the entry.  What changes the sum of the costs takes the lock.
+eviction in between it still has the entry.  What changes the sum of the costs takes the lock.  Two threads that
+offer at once may forget a key that was offered once.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+DOOR_COST = 32 << 10  # of the cache for each key that is remembered as offered once: for blocks, one in seven
 
 
 class LRU(Generic[K, V]):
@@ -37,7 +42,7 @@ class LRU(Generic[K, V]):
     """
 
     __slots__ = (
-        *("_costs", "_entries", "_lock", "_touch"),
+        *("_costs", "_door_count", "_doors", "_entries", "_lock", "_touch"),
         *("cost", "has_evicted", "hits", "max_cost", "max_count", "misses", "peek"),
     )
 
@@ -49,7 +54,9 @@ class LRU(Generic[K, V]):
         self.misses = 0
         self._entries: OrderedDict[K, V] = OrderedDict()
         self._costs: dict[K, int] = {}
-        self._lock = threading.RLock()  # rule 4: a handler in the middle of a `put` may read, and so put
+        self._doors: dict[int, K] = {}
+        self._door_count = 1 + max_cost // DOOR_COST
+        self._lock = threading.RLock()  # rule 5: a handler in the middle of a `put` may read, and so put
         self._touch: Callable[[K], None] = self._entries.move_to_end
         self.peek: Callable[[K], V | None] = self._entries.get
         self.has_evicted = False
@@ -83,6 +90,15 @@ class LRU(Generic[K, V]):
             self.cost += cost
             self._evict(self.max_cost, self.max_count)
 
+    def offer(self, key: K, entry: V, cost: int) -> None:
+        """Do what `put` does, but make room only for what was offered twice within a while (rule 4)."""
+        if self.cost + cost > self.max_cost:
+            doors, door = self._doors, hash(key) % self._door_count
+            if doors.pop(door, None) != key:
+                doors[door] = key
+                return
+        self.put(key, entry, cost)
+
     def discard(self, key: K) -> None:
         """Forget an entry, if it is there."""
         with self._lock:
@@ -106,17 +122,17 @@ class LRU(Generic[K, V]):
             self.has_evicted = True
             try:
                 key, _ = entries.popitem(last=False)  # one C call: `get` reorders without the lock
-            except KeyError:  # rule 4: the sum is off, or it was emptied since it was looked at
+            except KeyError:  # rule 5: the sum is off, or it was emptied since it was looked at
                 self._start_anew()
                 return
             self.cost -= costs.pop(key, 0)
-        if not entries:  # rule 4
+        if not entries:  # rule 5
             self._start_anew()
 
     def _drop(self, key: K) -> None:
         if self._entries.pop(key, None) is not None:
             self.cost -= self._costs.pop(key, 0)
-            if not self._entries:  # rule 4
+            if not self._entries:  # rule 5
                 self._start_anew()
 
     def _start_anew(self) -> None:

@@ -185,7 +185,7 @@ class TableReader(TableParts):
         handle = self.handle(index)
         block = self._unwrap(handle)
         self._counters.get_bytes += handle[1] + handle[3]  # head_stored and body_stored
-        self._cache.put(self._first_id + index, block, block.cost)
+        self._cache.offer(self._first_id + index, block, block.cost)
         return block
 
     def _unwrap(self, handle: BlockHandle) -> Block:

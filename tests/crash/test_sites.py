@@ -390,7 +390,7 @@ CHECKSUM_SITES = {
     ): damage,
     Site(
         *("block", "_format.envelope", "check"),
-        *("crc32(stored, place_seed(seed, offset)) != RESIDUE", NO),
+        *("crc32(stored, crc32(pack_place(offset), seed)) != RESIDUE", NO),
     ): damage,
     Site("footer", FOOTER, "Footer.decode", "crc32(fields) != footer_crc(data)", NO): damage,
     Site("table header", FOOTER, "decode_header", HEADER_CRC, NO): damage,

@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 
-from lsmdbm._base.lru import LRU
+from lsmdbm._base.lru import DOOR_COST, LRU
 from support.threads import in_threads
 
 
@@ -107,6 +107,54 @@ def test_replacing_makes_young():
     cache.put(3, "entry 3", 1)
 
     assert kept(cache) == [0, 2, 3]
+
+
+def test_what_is_offered_enters_as_long_as_there_is_room():
+    cache = LRU(10)
+    cache.offer("key", "entry", 4)
+    cache.offer("other", "entry", 6)
+
+    assert ("entry", "entry", 10) == (cache.peek("key"), cache.peek("other"), cache.cost)
+
+
+def test_what_is_offered_once_to_a_full_cache_evicts_nothing():
+    cache = filled(3, max_cost=3)
+    for key in range(3, 50):
+        cache.offer(key, f"entry {key}", 1)
+
+    assert [0, 1, 2] == kept(cache)
+    assert not cache.has_evicted
+
+
+def test_what_is_offered_twice_to_a_full_cache_makes_room_for_itself():
+    cache = filled(3, max_cost=3)
+    for _ in range(2):
+        cache.offer(3, "entry 3", 1)
+
+    assert [1, 2, 3] == kept(cache)
+    assert (3, True) == (cache.cost, cache.has_evicted)
+
+
+def test_a_key_that_was_let_in_has_to_be_offered_twice_again():
+    cache = filled(3, max_cost=3)
+    for _ in range(2):
+        cache.offer(3, "entry 3", 1)
+    cache.discard(3)
+    cache.put(4, "entry 4", 1)
+    cache.offer(3, "entry 3", 1)
+
+    assert [1, 2, 4] == kept(cache)
+
+
+def test_offered_keys_are_remembered_in_bounded_memory():
+    cache = LRU(10 * DOOR_COST)
+    cache.put("large", "entry", 10 * DOOR_COST)
+    for _ in range(2):
+        for key in range(1000):
+            cache.offer(key, "entry", 1)
+
+    assert "entry" == cache.peek("large")  # each was forgotten before it came again
+    assert 11 == len(cache._doors)
 
 
 def test_discard_gives_the_cost_back_and_forgives_a_missing_key():
@@ -270,6 +318,7 @@ CALLS = {
     "get": lambda cache: cache.get(2),
     "discard": lambda cache: cache.discard(2),
     "shrink": lambda cache: cache.shrink(1),
+    "offer": lambda cache: [cache.offer(9, "new", 2) for _ in range(2)],
 }
 ACTIONS = {
     "interrupt": interrupt,

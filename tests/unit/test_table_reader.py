@@ -312,6 +312,25 @@ def test_tables_share_a_cache_and_counters(large):
     assert (200, 200) == (len(cache), counters.blocks_read)
 
 
+def test_blocks_that_are_read_once_do_not_drive_out_what_a_full_cache_holds(large):
+    model, file, meta = large
+    room = 10 * open_table(file, meta)._load(0).cost
+    cache = LRU(room)
+    reader = open_table(file, meta, cache=cache)
+    for key, _ in model[:1000:10]:
+        reader.get(key)
+    file.preads.clear()
+
+    for key, value in model[:100:10]:
+        assert value == reader.get(key)
+    assert [] == file.preads
+    for _ in range(2):
+        reader.get(model[500][0])
+    file.preads.clear()
+    reader.get(model[500][0])
+    assert [] == file.preads
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize(("start", "stop"), [(None, None), (b"000300", b"000900"), (b"000301", b"000303")])
 def test_reading_keys_only_never_reads_a_body(large, reverse, start, stop):
