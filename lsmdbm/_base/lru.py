@@ -11,8 +11,8 @@ Rules
      sum of the costs off by that entry until the cache is emptied.  It breaks nothing else.
 
 Thread safety: `get` takes no lock: it looks up in an OrderedDict, and moves, with one C call each; after an
-eviction in between it still has the entry.  What changes the sum of the costs takes the lock.  Two threads that
-offer at once may forget a key that was offered once.
+eviction in between it still has the entry.  What changes the sum of the costs takes the lock.  Of two threads
+that offer at once one may not be remembered.
 """
 
 from __future__ import annotations

@@ -113,7 +113,8 @@ class View:
             for meta in metas:
                 reader = opened(meta.number) or self._reader(meta)
                 counters.filter_probes += 1
-                if reader.may_hold(hashed, bits):
+                words = reader.words
+                if words[hashed % len(words)] & bits == bits:  # `may_hold`, without the call
                     value = reader.get(key, is_probable=True)
                     if value is not MISSING:
                         return value

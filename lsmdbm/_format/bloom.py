@@ -29,6 +29,7 @@ from mmh3 import hash128
 from lsmdbm._format.coding import Malformed
 
 WORD_BYTES = 8
+EVERYTHING = b"\xff" * WORD_BYTES
 
 
 _BITS = [1 << place for place in range(64)]
@@ -76,29 +77,31 @@ def encode(words: array[int]) -> bytes:
 
 
 class Bloom:
-    """A filter as read from a table."""
+    """A filter as read from a table.
 
-    __slots__ = ("_count", "_words")
+    Attributes:
+        words: never empty.  A key may be here if all bits of its `pattern` are set in the one of them that
+            stands at its `hash_key` modulo their number.
+    """
+
+    __slots__ = ("words",)
 
     def __init__(self, data: bytes) -> None:
         if len(data) % WORD_BYTES:
             raise Malformed(f"filter of {len(data)} bytes is no whole number of words")
-        words = array("Q", data)
+        words = array("Q", data or EVERYTHING)  # rule 2
         if sys.byteorder == "big":
             words.byteswap()
-        self._words = words
-        self._count = len(words)
+        self.words = words
 
     def may_contain(self, key: bytes) -> bool:
         """Return False only if the key is certainly absent.  About 250 ns."""
-        count = self._count
-        if not count:  # rule 2
-            return True
+        words = self.words
         h = hash128(key)
         bits = _MASKS[h >> 116] | _MASKS[h >> 104 & 4095]  # `may_hold` and `pattern`, without the calls
-        return self._words[h % count] & bits == bits
+        return words[h % len(words)] & bits == bits
 
     def may_hold(self, h: int, bits: int) -> bool:
         """Do what `may_contain` does for the key with this `hash_key` and this `pattern`."""
-        count = self._count
-        return not count or self._words[h % count] & bits == bits  # rule 2
+        words = self.words
+        return words[h % len(words)] & bits == bits

@@ -64,6 +64,7 @@ class TableReader(TableParts):
     Attributes:
         may_hold: returns False only if the key with this `hash_key` and `pattern` is certainly not here;
             counts nothing.
+        words: of the filter, for who asks many.
 
     Raises:
         CorruptionError: size, footer, index, filter or metadata are not what they must be.
@@ -73,6 +74,7 @@ class TableReader(TableParts):
     def __init__(self, file: File, meta: TableMeta, cache: LRU[int, Block], counters: ReadCounters) -> None:
         super().__init__(file, meta)
         self.may_hold = self.filter.may_hold
+        self.words = self.filter.words
         self._may_contain = self.filter.may_contain
         self._cache = cache
         self._counters = counters
@@ -157,18 +159,28 @@ class TableReader(TableParts):
     def _run(self, first: int, handles: list[BlockHandle], seeking: bool, keys_only: bool) -> Chunk:
         """Return blocks that follow each other as one chunk."""
         first_id = self._first_id + first
-        cached = list(map(self._cache.peek, range(first_id, first_id + len(handles))))
-        if not seeking and not keys_only and not any(cached):
-            self._counters.scan_bytes += _stored_bytes(handles)
-            return self._read(first, handles)
+        cached = map(self._cache.peek, range(first_id, first_id + len(handles)))
         run: list[Chunk] = []
+        unread: list[BlockHandle] = []  # in one stretch, up to where we are
         for index, (handle, block) in enumerate(zip(handles, cached, strict=True), first):
+            if block is None and not seeking and not keys_only:
+                unread.append(handle)
+                continue
+            if unread:
+                run.append(self._scan(index - len(unread), unread))
+                unread = []
             if block is None and keys_only:
                 run.append(self._load_keys(index, handle))
             else:
                 block = self._in_order(index, handle, block, seeking)
                 run.append(block.key_chunk() if keys_only else block.chunk())
+        if unread:
+            run.append(self._scan(first + len(handles) - len(unread), unread))
         return _join(run)
+
+    def _scan(self, first: int, handles: list[BlockHandle]) -> Chunk:
+        self._counters.scan_bytes += _stored_bytes(handles)
+        return self._read(first, handles)
 
     def block_chunk(self, first: int, stop: int) -> Chunk:
         """Return the entries of the blocks first .. stop - 1, past the cache."""
@@ -215,7 +227,7 @@ class TableReader(TableParts):
             block = self._unwrap(handle)
             self._counters.scan_bytes += handle.head_stored + handle.body_stored
         had_keys = block.has_keys
-        self._check_keys(index, block, keep=seeking or cached is None)
+        self._check_keys(index, block, keep=seeking)
         if seeking and not had_keys:
             self._cache.put(self._first_id + index, block, block.cost)
         return block

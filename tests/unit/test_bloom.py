@@ -75,7 +75,7 @@ def test_words_are_little_endian_on_any_machine(monkeypatch):
 
     assert here == b"".join(encode(words)[low : low + 8][::-1] for low in (0, 8))
     assert array("Q", [0x0102030405060708, 1 << 63]) == words  # encode() leaves its argument alone
-    assert words == Bloom(encode(words))._words
+    assert words == Bloom(encode(words)).words
 
 
 @pytest.mark.parametrize(("bits", "limit"), [(10, 0.025), (12, 0.015), (16, 0.007)])
