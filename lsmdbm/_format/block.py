@@ -257,8 +257,8 @@ class Block:
                 self.cost += self._value_column.overhead_bytes
 
     def _open_keys(self) -> None:
-        self._count, keys, tombstones = _parse_head(self._head)
-        self._key_column = open_column(keys, self._count)
+        self._count, self._head, tombstones = _parse_head(self._head)  # of which the column alone is kept
+        self._key_column = open_column(self._head, self._count)
         self._tombstones = decode_positions(tombstones, self._count)
         self.cost += self._key_column.overhead_bytes + ITEM_OVERHEAD * len(self._tombstones)
 
