@@ -224,6 +224,7 @@ MADE_OF_OTHERS = {  # a Struct that serves several fields at once: those it is m
     "records._COLUMNS": codes(records._COLUMNS),
     "records._RANGES": codes(records._RANGES),
     "block._PLAIN_HEAD": codes(block._HEAD) + codes(block._ENTRY),
+    "block._USUAL_HEAD": codes(block._PLAIN_HEAD) + codes(columns._UNIFORM),
     "footer._HEADER": EXPECTED_FIELDS["table-header"][:-1],
     "records._HEADER": EXPECTED_FIELDS["log-header"][:-1],
     "footer._FOOTER": EXPECTED_FIELDS["footer"][:-2],

@@ -45,7 +45,7 @@ NO_TRIAL = {  # function and call that no trial comes to
     *(("_whole", "pread"), ("_whole", "size")),  # of a kept log that a loss of power has torn, header or rest
 }
 APART = {"anatomy", "backup", "check", "destination", "removal"}  # which no open database needs
-APART |= {"findings", "remains", "repair", "salvage", "seniority", "table_check"}
+APART |= {"findings", "remains", "repair", "salvage", "seniority"}
 APART |= {"delegate", "worker"}  # there is no other process on a disk in memory: see unit/test_delegate.py
 APART |= {"loading"}  # which makes a new one
 SOURCES = sorted(
