@@ -5,8 +5,8 @@ Rules
      for one entry, which may be larger than the whole cache allows: it is simply not kept.
   2. A hit makes an entry the youngest; eviction takes the oldest.
   3. Evicting drops a reference and does nothing else.  Whoever uses the object keeps it alive.
-  4. What is offered to a full cache enters it when it is offered again before another key with the same
-     remainder is: to evict for what is read once costs more than it gives (decision 25).
+  4. What is offered to a full cache enters it when it is offered again before many others are: to evict for
+     what is read once costs more than it gives (decision 25).
   5. A `put` cut short by an exception from outside, or re-entered by a signal handler, may leave the
      sum of the costs off by that entry until the cache is emptied.  It breaks nothing else.
 
@@ -25,7 +25,8 @@ from typing import Generic, TypeVar
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-DOOR_COST = 32 << 10  # of the cache for each key that is remembered as offered once: for blocks, one in seven
+OFFER_COST = 64 << 10  # of the cache for each key that is remembered as offered once, twice as many at most
+LEAST_OFFERS = 16
 
 
 class LRU(Generic[K, V]):
@@ -42,7 +43,7 @@ class LRU(Generic[K, V]):
     """
 
     __slots__ = (
-        *("_costs", "_door_count", "_doors", "_entries", "_lock", "_touch"),
+        *("_costs", "_entries", "_lock", "_offered", "_offered_before", "_remembered", "_touch"),
         *("cost", "has_evicted", "hits", "max_cost", "max_count", "misses", "peek"),
     )
 
@@ -54,8 +55,9 @@ class LRU(Generic[K, V]):
         self.misses = 0
         self._entries: OrderedDict[K, V] = OrderedDict()
         self._costs: dict[K, int] = {}
-        self._doors: dict[int, K] = {}
-        self._door_count = 1 + max_cost // DOOR_COST
+        self._offered: set[K] = set()
+        self._offered_before: set[K] = set()
+        self._remembered = LEAST_OFFERS + max_cost // OFFER_COST
         self._lock = threading.RLock()  # rule 5: a handler in the middle of a `put` may read, and so put
         self._touch: Callable[[K], None] = self._entries.move_to_end
         self.peek: Callable[[K], V | None] = self._entries.get
@@ -93,10 +95,13 @@ class LRU(Generic[K, V]):
     def offer(self, key: K, entry: V, cost: int) -> None:
         """Do what `put` does, but make room only for what was offered twice within a while (rule 4)."""
         if self.cost + cost > self.max_cost:
-            doors, door = self._doors, hash(key) % self._door_count
-            if doors.pop(door, None) != key:
-                doors[door] = key
+            if key not in self._offered and key not in self._offered_before:
+                self._offered.add(key)
+                if len(self._offered) >= self._remembered:
+                    self._offered_before, self._offered = self._offered, set()
                 return
+            self._offered.discard(key)
+            self._offered_before.discard(key)
         self.put(key, entry, cost)
 
     def discard(self, key: K) -> None:

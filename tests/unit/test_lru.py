@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 
-from lsmdbm._base.lru import DOOR_COST, LRU
+from lsmdbm._base.lru import LEAST_OFFERS, LRU, OFFER_COST
 from support.threads import in_threads
 
 
@@ -147,14 +147,25 @@ def test_a_key_that_was_let_in_has_to_be_offered_twice_again():
 
 
 def test_offered_keys_are_remembered_in_bounded_memory():
-    cache = LRU(10 * DOOR_COST)
-    cache.put("large", "entry", 10 * DOOR_COST)
+    cache = LRU(10 * OFFER_COST)
+    cache.put("large", "entry", 10 * OFFER_COST)
     for _ in range(2):
         for key in range(1000):
             cache.offer(key, "entry", 1)
 
     assert "entry" == cache.peek("large")  # each was forgotten before it came again
-    assert 11 == len(cache._doors)
+    assert len(cache._offered) + len(cache._offered_before) <= 2 * (10 + LEAST_OFFERS)
+
+
+def test_keys_that_come_in_turns_do_not_keep_each_other_out():
+    cache = LRU(1000 * OFFER_COST)
+    cache.put("large", "entry", 500 * OFFER_COST)
+    cache.put("large too", "entry", 500 * OFFER_COST)
+    for _ in range(2):
+        for key in range(1500):
+            cache.offer(key, "entry", 1)
+
+    assert list(range(1500)) == kept(cache, 2000)
 
 
 def test_discard_gives_the_cost_back_and_forgives_a_missing_key():
