@@ -113,6 +113,12 @@ class Background:
         self._begin_next(pick_everything)
         return self.compacting is not None
 
+    def drop_tables(self, plan: Plan) -> None:
+        """Carry out a plan that drops tables, in place of the compaction under way, which may read them."""
+        self._drop(self.compacting)
+        self._compacted(plan, [])
+        self._is_due = True
+
     def _begin(self, plan: Plan) -> None:
         total = sum(meta.raw_bytes for meta in plan.inputs)
         delegate, version = self._delegate, self._version()
