@@ -8,10 +8,11 @@
 
 General layout: `database` (open, Database), `ranges` (Range), `snapshot` (Snapshot), `batch` (WriteBatch),
 `transaction` (Transaction) and `changes` (Change) are the faces of bytes, `text` (Text) and `shelve`
-(open_shelf) those of str and objects, `aio` that of event loops, `dbapi`, for which there is an extra, that
-of SQL; `registration` lets `dbm` find us, `migration` moves entries from and to other dbms, `bulk` builds
-files and databases, `maintenance` looks after the files.  Below them `_engine` decides what happens in what
-order, `_format` knows the bytes, `_base` the words all of them share.
+(open_shelf) those of str and objects, `aio` that of event loops, `cache` that of what may be forgotten,
+`dbapi`, for which there is an extra, that of SQL; `registration` lets `dbm` find us, `migration` moves
+entries from and to other dbms, `bulk` builds files and databases, `maintenance` looks after the files.  Below
+them `_engine` decides what happens in what order, `_format` knows the bytes, `_base` the words all of them
+share.
 
 The names in _LATER are imported when they are first asked for: most programs need none, and start sooner.
 """
@@ -43,7 +44,7 @@ from lsmdbm.snapshot import Snapshot
 from lsmdbm.transaction import Savepoint, Transaction
 
 if TYPE_CHECKING:
-    from lsmdbm import aio, bulk, shelve
+    from lsmdbm import aio, bulk, cache, shelve
     from lsmdbm._engine.check import Problem, Report
     from lsmdbm._engine.findings import Loss, RepairReport
     from lsmdbm.changes import Change
@@ -87,6 +88,7 @@ __all__ = [
     "WriteBatch",
     "aio",
     "bulk",
+    "cache",
     "destroy",
     "error",
     "export_dbm",
@@ -116,6 +118,7 @@ _LATER = {  # public name: its module, or itself
     "Text": "lsmdbm.text",
     "aio": "lsmdbm.aio",
     "bulk": "lsmdbm.bulk",
+    "cache": "lsmdbm.cache",
     "destroy": "lsmdbm.maintenance",
     "export_dbm": "lsmdbm.migration",
     "import_dbm": "lsmdbm.migration",
