@@ -13,8 +13,8 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     " table_writer messages table_reader salvage position",
     "lsmdbm._engine.": "names memtable merge version tables view count dead moment validation draft plan"
     " stats install mapped log appender wal keeping leveled tiered fifo picker samples jobs delegate ingest"
-    " background recovery feed tree reader syncer group writer durability reading store worker sharing"
-    " recognition check anatomy removal destination backup findings seniority remains repair building"
+    " background recovery feed tree reader syncer group writer durability reading store worker"
+    " recognition sharing check anatomy removal destination backup findings seniority remains repair building"
     " loading",
     "lsmdbm.": "coercion ranges source retries coding decoded_range decoded decoded_handle text snapshot"
     " transaction batch changes handle database tally writeback shelve registration migration maintenance"
