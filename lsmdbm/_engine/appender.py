@@ -246,6 +246,8 @@ class Appender:
     # -- durability "none": records wait in a buffer ------------------------------------------------
 
     def _hold(self, record: bytes) -> int:
+        if self._buffer_bytes >= BUFFER_BYTES:  # the last drain failed: raise before more is held
+            self.drain()
         if not self._buffer:
             self._buffer_since = self.storage.monotonic()
         self._buffer.append(record)

@@ -1235,6 +1235,34 @@ def test_clear_drops_a_flush_that_is_under_way(storage, opened):
     assert {f"{meta.number:06d}.sst" for meta in store.view.version} == set(names(storage, "sst"))
 
 
+def test_at_none_a_full_disk_refuses_writes_once_the_buffer_is_full(storage, opened):
+    """Each write raised, took place all the same, and made the buffer larger, as long as memory lasted."""
+    store = opened(durability="none", memtable_bytes=1 << 20)
+    expected = fill(store, 5)
+    store.sync()
+    no_space_for(storage, ".wal")
+    refused = 0
+    for number in range(200):
+        try:
+            store.put(b"%04d" % number, bytes(1000))
+        except error as exc:
+            refused += 1
+            assert (errno.ENOSPC, expected.get(b"%04d" % number)) == (exc.errno, store.get(b"%04d" % number))
+        else:
+            expected[b"%04d" % number] = bytes(1000)
+    assert BUFFER_BYTES // 1100 < 200 - refused <= BUFFER_BYTES // 1000 + 1
+    assert expected == entries(store)
+    for call in (store.sync, store.clear, lambda: store.batch([b"x"], [b""])):
+        with pytest.raises(error, match="No space left"):
+            call()
+    assert expected == entries(store)
+
+    storage.on_call = None
+    store.put(b"x", b"")
+    store.sync()
+    assert {**expected, b"x": b""} == entries(store) == recovered(storage)
+
+
 # Durability
 
 
