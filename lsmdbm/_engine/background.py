@@ -266,7 +266,8 @@ class Background:
 
     def note(self, exc: error) -> None:
         """Remember what went wrong, and wait before trying again."""
-        self.trouble = exc
+        exc.__context__ = None  # its traceback, and that of exc, would keep open the file of a table that was
+        self.trouble = exc.with_traceback(None)  # unlinked, and so its space on a full disk
         self._failures += 1
         pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
         self._retry_at = self._workshop.storage.monotonic() + pause
