@@ -19,6 +19,7 @@ from lsmdbm._base.storage import Directory, Storage
 from lsmdbm._engine.names import LOCK, MANIFEST, TABLE, WAL, file_name, numbers, parse
 from lsmdbm._format import footer, manifest, records
 
+PASSES = 100  # over a directory that keeps changing
 MAGICS = {MANIFEST: manifest.MAGIC, WAL: records.MAGIC, TABLE: footer.HEADER_MAGIC}  # likeliest first
 
 
@@ -53,7 +54,14 @@ def is_foreign(directory: Directory, names: list[str]) -> bool:
 
 
 def _holds_magic(directory: Directory) -> bool:
-    return _begin_like_ours(directory, directory.listdir())
+    names = directory.listdir()
+    for _ in range(PASSES):
+        if _begin_like_ours(directory, names):
+            return True
+        before, names = names, directory.listdir()
+        if set(before) == set(names):
+            break  # else a writer has replaced what was listed before it could be looked at
+    return False
 
 
 def _begin_like_ours(directory: Directory, names: list[str]) -> bool:
