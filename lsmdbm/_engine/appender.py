@@ -326,8 +326,12 @@ class Appender:
         self.position = (offset, seq + 1)
 
     def close(self) -> None:
-        """Let go of the files, and of what is still in the buffer."""
+        """Close the files, which the traceback of an error may refer to, and forget what is in the buffer."""
+        files = [self._file, *(log.file for log in self.older)]
         self._file = None
         self._buffer = []
         for log in self.older:
             log.file = None
+        for file in files:
+            if file is not None:
+                file.close()

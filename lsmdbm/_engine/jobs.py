@@ -145,6 +145,8 @@ class _Outputs:
 
     def abandon(self) -> None:
         """Unlink what was written."""  # rule 1
+        if self._file is not None:
+            self._file.close()  # the error on its way may be kept, and its traceback refers to the file
         self._writer = self._file = None
         unlink_all(self._workshop.directory, [file_name(number, TABLE) for number in self._numbers])
 

@@ -83,19 +83,15 @@ class Mapper:
                     continue
                 self._next_bytes = 2 * length
                 return length - MARK_BYTES
-            self._empty(file)
+            try:
+                file.truncate(0)  # give the blocks back that there were
+            except error:
+                pass  # harmless: zeros are no record
             if trouble is not None and trouble.errno in DISK_FULL:
                 raise trouble
             return NO_LIMIT  # rule 1
         finally:
             trouble = None  # else error and frame keep each other, and the file, until the next collection
-
-    @staticmethod
-    def _empty(file: File) -> None:
-        try:
-            file.truncate(0)  # give the blocks back that there were
-        except error:
-            pass  # harmless: zeros are no record
 
     def _lengths(self, least_bytes: int, most_bytes: int) -> Iterator[int]:
         """Yield the length that is due, then the smallest that will do if that is another one."""  # rule 2

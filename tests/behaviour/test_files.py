@@ -202,6 +202,32 @@ def test_what_met_a_full_disk_is_let_go_of_at_once(path, monkeypatch, log_io):
 
 
 @needs_proc
+def test_an_error_that_is_kept_keeps_no_file_open(path, monkeypatch):
+    """Its traceback did, also past close(): of the log, and of a table that was unlinked."""
+    pwrite = OsFile.pwrite
+    full = []
+
+    def write(file, data, offset):
+        if file.path.endswith(tuple(full)):
+            raise error(errno.ENOSPC, os.strerror(errno.ENOSPC), file.path)
+        return pwrite(file, data, offset)
+
+    monkeypatch.setattr(OsFile, "pwrite", write)
+    kept = []
+    with lsmdbm.open(path, "c", background="manual") as db:
+        for kind, call in ((TABLE, db.flush), (WAL, lambda: db.update(b="2"))):
+            db["a"] = "1"
+            full[:] = [kind]
+            with pytest.raises(error) as caught:
+                call()
+            kept.append(caught.value)
+            full[:] = ()
+        assert [] == [name for name in descriptors(path) if name.endswith((TABLE, " (deleted)"))]
+    assert [] == descriptors(path)
+    assert 2 == len(kept)
+
+
+@needs_proc
 def test_files_and_descriptors_stay_few_over_many_flushes(path, seed, budget):
     rng = random.Random(f"{seed} flushes")
     files, opened = [], []

@@ -337,7 +337,7 @@ def test_verify_of_a_path_lets_writers_replace_tables_meanwhile(ruin):
 
 @pytest.mark.parametrize("nth", [1, 2])
 def test_verify_of_a_path_lets_writers_replace_a_manifest_before_it_is_opened(ruin, nth):
-    """Listed, and gone when it was to be read, it was a NotFoundError, or made a problem of a replaced table."""
+    """Listed, and gone when it was to be read, it was a NotFoundError, or a problem of a replaced table."""
     storage = ruin.storage()
     with open_on(storage, PATH, "w", 0o666, {**TINY, "background": "manual"}) as db:
         seen = []
