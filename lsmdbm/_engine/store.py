@@ -28,7 +28,7 @@ from lsmdbm._engine.draft import Draft
 from lsmdbm._engine.durability import Durability
 from lsmdbm._engine.ingest import Source
 from lsmdbm._engine.jobs import Workshop
-from lsmdbm._engine.mapped import mapper_for
+from lsmdbm._engine.mapped import MAPPED_BATCH_BYTES, MAPPED_SPAN_BLOCKS, mapper_for
 from lsmdbm._engine.memtable import load_order
 from lsmdbm._engine.names import Counter
 from lsmdbm._engine.plan import Limits
@@ -63,6 +63,8 @@ class Store(Reading):
         logs, prev, mapper = recovered.logs, recovered.prev, mapper_for(options.log_io, directory)
         wal = Wal(directory, storage, counter, recovered.next_seq, logs, prev, mapper=mapper)
         workshop = Workshop(storage, directory, counter, tables, options, Limits.of(options))
+        if mapper is not None:  # puts keep the GIL, and what they pay for gives it up seldom
+            workshop = workshop._replace(batch_bytes=MAPPED_BATCH_BYTES, span_blocks=MAPPED_SPAN_BLOCKS)
         tree = Tree(workshop, wal, recovered)
         super().__init__(directory, tables, Writer(storage, directory, wal, tree, options, recovered))
         self._durability = Durability(storage, self._writer, options)

@@ -345,17 +345,24 @@ class TableReader:
         return block
 
     def _read(self, handles: dict[int, BlockHandle]) -> list[Chunk]:
-        """Return some blocks as chunks, past the cache; by one read, if nothing else stands between them."""
+        """Return some blocks as chunks, past the cache."""
+        return [
+            self._entries(index, handle, stored)
+            for (index, handle), stored in zip(handles.items(), self._stored(handles), strict=True)
+        ]
+
+    def _stored(self, handles: dict[int, BlockHandle]) -> list[bytes]:
+        """Return some blocks as they stand in the file; by one read, if nothing else stands between them."""
         low = min([handle.offset for handle in handles.values()])
         lengths = [handle.head_stored + handle.body_stored for handle in handles.values()]
         if max([handle.end for handle in handles.values()]) - low != sum(lengths):
-            return [chunk for item in handles.items() for chunk in self._read(dict([item]))]
+            places = [
+                (handle.offset, length) for handle, length in zip(handles.values(), lengths, strict=True)
+            ]
+            return [self._file.pread(length, offset) for offset, length in places]
         stored = self._file.pread(sum(lengths), low)
-        places = [handle.offset - low for handle in handles.values()]
-        return [
-            self._entries(index, handle, stored[place : place + length])
-            for (index, handle), place, length in zip(handles.items(), places, lengths, strict=True)
-        ]
+        starts = [handle.offset - low for handle in handles.values()]
+        return [stored[start : start + length] for start, length in zip(starts, lengths, strict=True)]
 
     def _entries(self, index: int, handle: BlockHandle, stored: bytes) -> Chunk:
         """Return the entries of one block, given its bytes."""
@@ -388,16 +395,25 @@ class TableReader:
             return error(f"{self._file.path}, offset {offset}: {exc}")
         return CorruptionError(self._file.path, offset, str(exc))
 
-    def stored_block(self, index: int, level: int | None = None, dictionary: bytes = b"") -> StoredBlock:
+    def stored_run(self, first: int, stop: int) -> list[bytes]:
+        """Return the blocks first .. stop - 1 as they stand in the file, for `stored_block`."""
+        handles = {index: self.handle(index) for index in range(first, stop)}
+        return self._stored(handles)
+
+    def stored_block(
+        self, index: int, level: int | None = None, dictionary: bytes = b"", stored: bytes | None = None
+    ) -> StoredBlock:
         """Return one block for another table: checked, its keys decoded, its values left as they are.
 
         Args:
             level: what the other table is compressed with, and so is the next.
             dictionary: if it is not that of this table, the block is compressed again.
+            stored: the block as `stored_run` returned it; read if it is None.
         """
         handle = self.handle(index)
         offset, middle = handle.offset, handle.head_stored
-        stored = self._file.pread(middle + handle.body_stored, offset)
+        if stored is None:
+            stored = self._file.pread(middle + handle.body_stored, offset)
         self._counters.compaction_bytes += middle + handle.body_stored
         try:
             head = envelope.unwrap(stored[:middle], handle.head_raw, self._seed, offset, self.dictionary)

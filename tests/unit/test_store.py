@@ -20,7 +20,7 @@ from lsmdbm._engine import writer as writer_module
 from lsmdbm._engine.appender import BUFFER_BYTES, BUFFER_SECONDS
 from lsmdbm._engine.recovery import CHAIN_LOGS
 from lsmdbm._engine.tree import STALL_MEMTABLES
-from lsmdbm._format import records
+from lsmdbm._format import envelope, records
 from support.crash_storage import MODES, WRITES, CrashFile, CrashStorage, Killed, failure
 from support.disk import POWER_LOSSES
 from support.engine import PATH, calls_since, close, current, entries, log, names, open_store, writes
@@ -79,6 +79,31 @@ def recovered(storage, mode="kill", seed=0):
     found = entries(store)
     close(crashed, store)
     return found
+
+
+@pytest.mark.parametrize(("log_io", "batches", "reads"), [("pwrite", 5, 14), ("mmap", 2, 4)])
+def test_beside_a_mapped_log_background_work_gives_up_the_gil_seldom(
+    storage, opened, monkeypatch, log_io, batches, reads
+):
+    """Each of these calls may cost 5 ms beside a thread that computes."""
+    store = opened(log_io=log_io, memtable_bytes=32 << 20, block_bytes=4096, **MANUAL)
+    made, compress_all = [], envelope.compress_all
+    monkeypatch.setattr(envelope, "compress_all", lambda *given: made.append(1) or compress_all(*given))
+
+    def calls(operation, start):
+        return len(
+            [call for call in calls_since(storage, start) if call.startswith(operation) and ".sst" in call]
+        )
+
+    fill(store, 1100, 1000)
+    store.flush()
+    flushed = storage.count
+    assert (batches, batches) == (len(made), calls("pwrite", 0))
+
+    store.put(b"0000", b"new")
+    store.put(b"1099", b"new")
+    store.compact()
+    assert reads == calls("pread", flushed) - 5  # which open the tables
 
 
 # Single writes and reads
