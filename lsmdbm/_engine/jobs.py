@@ -39,6 +39,7 @@ from lsmdbm._format.table_reader import TableReader
 from lsmdbm._format.table_writer import BLOOM_STEP, Origin, StoredBlock, TableWriter
 
 SPAN_BLOCKS = 16  # blocks that are read, or passed through, together
+STEP_ENTRIES = 4096  # of a merged window that are written in one step: with many runs a window is long
 BATCH_BYTES = 256 << 10  # raw bytes of blocks that are compressed together: a step of less than a millisecond
 TABLE_BATCHES = 8  # and at least so many batches a table, which is cut by what is in the file already
 ENTRY_BYTES = 13  # for which an entry counts at least in the length of a table: until the table is cut, its
@@ -282,14 +283,16 @@ def _merge(
         for part in _parts(runs, outputs):
             if isinstance(part, StoredBlock):
                 outputs.writer().add_block(part)  # rule 4
-                entries = len(part.keys)
-            else:
-                keys, values = survivors(part, is_bottom)
-                if keys:
-                    outputs.writer().add(keys, values)
-                entries = len(part[0])
-            yield outputs.worth(entries)
-            yield from outputs.cut()
+                yield outputs.worth(len(part.keys))
+                yield from outputs.cut()
+                continue
+            keys, values = survivors(part, is_bottom)
+            for low in range(0, len(keys), STEP_ENTRIES):
+                piece = keys[low : low + STEP_ENTRIES]
+                outputs.writer().add(piece, values[low : low + STEP_ENTRIES])
+                yield outputs.worth(len(piece))
+                yield from outputs.cut()
+            yield outputs.worth(len(part[0]) - len(keys))
         return (yield from outputs.finish())
     except BaseException:
         outputs.abandon()
