@@ -14,46 +14,47 @@ entries from and to other dbms, `bulk` builds files and databases, `maintenance`
 them `_engine` decides what happens in what order, `_format` knows the bytes, `_base` the words all of them
 share.
 
-The names in _LATER are imported when they are first asked for: most programs need none, and start sooner.
+Every name is imported when it is first asked for, and stays.  A program that opens nothing yet starts sooner,
+and the command can be interrupted cleanly while the rest is on its way (cli/entry.py).
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
-from lsmdbm._base.errors import (
-    ClosedError,
-    ConflictError,
-    CorruptionError,
-    FailedError,
-    FlagError,
-    HistoryLostError,
-    LockedError,
-    NotFoundError,
-    ReadOnlyError,
-    error,
-)
 from lsmdbm._base.forking import importing
-from lsmdbm._base.options import Options
-from lsmdbm._engine.stats import LevelStats, Stats
-from lsmdbm.batch import WriteBatch
-from lsmdbm.coercion import open_flags
-from lsmdbm.database import Database, open  # noqa: A004 - the name the dbm modules share
-from lsmdbm.ranges import Range
-from lsmdbm.registration import is_database, register, unregister, whichdb
-from lsmdbm.snapshot import Snapshot
-from lsmdbm.transaction import Savepoint, Transaction
 
+TYPE_CHECKING = False  # in the place of typing's, which takes a fifth of what importing all of us does
 if TYPE_CHECKING:
     from lsmdbm import aio, bulk, cache, shelve
+    from lsmdbm._base.errors import (
+        ClosedError,
+        ConflictError,
+        CorruptionError,
+        FailedError,
+        FlagError,
+        HistoryLostError,
+        LockedError,
+        NotFoundError,
+        ReadOnlyError,
+        error,
+    )
+    from lsmdbm._base.options import Options
     from lsmdbm._engine.check import Problem, Report
     from lsmdbm._engine.findings import Loss, RepairReport
+    from lsmdbm._engine.stats import LevelStats, Stats
+    from lsmdbm.batch import WriteBatch
     from lsmdbm.changes import Change
+    from lsmdbm.coercion import open_flags
+    from lsmdbm.database import Database, open  # noqa: A004 - the name the dbm modules share
     from lsmdbm.decoded_handle import DecodedBatch, DecodedSnapshot, DecodedTransaction
     from lsmdbm.decoded_range import DecodedRange
     from lsmdbm.maintenance import destroy, repair, verify
     from lsmdbm.migration import export_dbm, import_dbm
+    from lsmdbm.ranges import Range
+    from lsmdbm.registration import is_database, register, unregister, whichdb
     from lsmdbm.shelve import open_shelf
+    from lsmdbm.snapshot import Snapshot
     from lsmdbm.text import Text
+    from lsmdbm.transaction import Savepoint, Transaction
 
 __version__ = "0.1.0"
 
@@ -107,35 +108,63 @@ __all__ = [
 
 _LATER = {  # public name: its module, or itself
     "Change": "lsmdbm.changes",
+    "ClosedError": "lsmdbm._base.errors",
+    "ConflictError": "lsmdbm._base.errors",
+    "CorruptionError": "lsmdbm._base.errors",
+    "Database": "lsmdbm.database",
     "DecodedBatch": "lsmdbm.decoded_handle",
     "DecodedRange": "lsmdbm.decoded_range",
     "DecodedSnapshot": "lsmdbm.decoded_handle",
     "DecodedTransaction": "lsmdbm.decoded_handle",
+    "FailedError": "lsmdbm._base.errors",
+    "FlagError": "lsmdbm._base.errors",
+    "HistoryLostError": "lsmdbm._base.errors",
+    "LevelStats": "lsmdbm._engine.stats",
+    "LockedError": "lsmdbm._base.errors",
     "Loss": "lsmdbm._engine.findings",
+    "NotFoundError": "lsmdbm._base.errors",
+    "Options": "lsmdbm._base.options",
     "Problem": "lsmdbm._engine.check",
+    "Range": "lsmdbm.ranges",
+    "ReadOnlyError": "lsmdbm._base.errors",
     "RepairReport": "lsmdbm._engine.findings",
     "Report": "lsmdbm._engine.check",
+    "Savepoint": "lsmdbm.transaction",
+    "Snapshot": "lsmdbm.snapshot",
+    "Stats": "lsmdbm._engine.stats",
     "Text": "lsmdbm.text",
+    "Transaction": "lsmdbm.transaction",
+    "WriteBatch": "lsmdbm.batch",
     "aio": "lsmdbm.aio",
     "bulk": "lsmdbm.bulk",
     "cache": "lsmdbm.cache",
     "destroy": "lsmdbm.maintenance",
+    "error": "lsmdbm._base.errors",
     "export_dbm": "lsmdbm.migration",
     "import_dbm": "lsmdbm.migration",
+    "is_database": "lsmdbm.registration",
+    "open": "lsmdbm.database",
+    "open_flags": "lsmdbm.coercion",
     "open_shelf": "lsmdbm.shelve",
+    "register": "lsmdbm.registration",
     "repair": "lsmdbm.maintenance",
     "shelve": "lsmdbm.shelve",
+    "unregister": "lsmdbm.registration",
     "verify": "lsmdbm.maintenance",
+    "whichdb": "lsmdbm.registration",
 }
 
+if not TYPE_CHECKING:  # for checkers, what is not named above is a mistake
 
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    with importing:
-        module = import_module(_LATER[name])
-    # not getattr(module, name, module): lsmdbm.shelve has an attribute shelve, the stdlib's
-    return module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
+    def __getattr__(name: str) -> object:
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        with importing:
+            module = import_module(_LATER[name])
+        # not getattr(module, name, module): lsmdbm.shelve has an attribute shelve, the stdlib's
+        found = module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
+        globals()[name] = found  # the next time costs nothing
+        return found
 
 
 def __dir__() -> list[str]:

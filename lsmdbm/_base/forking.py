@@ -14,10 +14,13 @@ Thread safety: every function may be called from any thread.
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable
+from _thread import RLock  # that of threading, without threading: `import lsmdbm` takes this module first
 
-importing = threading.RLock()  # another one: a signal handler may fork, or a module that is being imported
+TYPE_CHECKING = False  # nor typing
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+importing = RLock()  # another one: a signal handler may fork, or a module that is being imported
 
 
 def on_fork(callback: Callable[[], None]) -> None:
