@@ -64,7 +64,7 @@ def test_nothing_else_is_imported_before_ctrl_c_is_taken_care_of(words, interrup
     names = names[names.index("lsmdbm") : names.index("signal")]
 
     assert {name for name in names if name.startswith("lsmdbm")} - {"lsmdbm.__main__"} == {
-        *("lsmdbm", "lsmdbm.cli", "lsmdbm.cli.entry")
+        *("lsmdbm", "lsmdbm._base", "lsmdbm._base.forking", "lsmdbm.cli", "lsmdbm.cli.entry")
     }
     assert 10 > len(names)
 
