@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from lsmdbm._engine.check import Report
 from lsmdbm.cli.formats import field
 from lsmdbm.cli.opening import finding, reading, writing
-from lsmdbm.cli.outcome import FINE, FOUND
+from lsmdbm.cli.outcome import FINE, FOUND, leaving
 from lsmdbm.cli.output import Output, many, size
 from lsmdbm.maintenance import destroy as destroy_database
 from lsmdbm.maintenance import repair as repair_database
 from lsmdbm.maintenance import verify as verify_database
-from lsmdbm.migration import export_dbm, import_dbm
+from lsmdbm.migration import SUFFIXES, export_dbm, import_dbm
 from lsmdbm.registration import is_database
 from lsmdbm.registration import whichdb as kind_of
 
@@ -161,7 +161,8 @@ def destroy(output: Output, *, db: str, yes: bool) -> int:
 
 def import_(output: Output, *, source: str, db: str) -> int:
     """Copy all entries of another dbm into a new database."""
-    with finding(source), output.progress("importing", "entries") as report:
+    words = lambda: "" if is_database(db) else "nothing is imported"  # noqa: E731 - whole, or not at all
+    with leaving(words), finding(source), output.progress("importing", "entries") as report:
         done = import_dbm(source, db, progress=report)
     output.note(f"{many(done, 'entry', 'entries')} imported")
     return FINE
@@ -169,10 +170,21 @@ def import_(output: Output, *, source: str, db: str) -> int:
 
 def export(output: Output, *, db: str, destination: str, backend: str | None) -> int:
     """Copy all entries into a new database of another dbm."""
-    with finding(db), output.progress("exporting", "entries") as report:
+    was_there = _is_anything_at(destination)
+
+    def part() -> str:
+        if was_there or not _is_anything_at(destination):
+            return ""
+        return f"{output.path(destination)} holds a part: remove its files before the next try"
+
+    with leaving(part), finding(db), output.progress("exporting", "entries") as report:
         done = export_dbm(db, destination, backend=backend, progress=report)
     output.note(f"{many(done, 'entry', 'entries')} exported")
     return FINE
+
+
+def _is_anything_at(path: str) -> bool:
+    return any(os.path.lexists(path + suffix) for suffix in SUFFIXES)
 
 
 def whichdb(output: Output, *, files: list[str]) -> int:
