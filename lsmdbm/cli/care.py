@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lsmdbm._engine.check import Report
@@ -94,7 +94,8 @@ def repair(output: Output, *, db: str, destination: str, as_json: bool) -> int:
 def backup(output: Output, *, db: str, destination: str) -> int:
     """Make a second database of this moment."""
     with reading(db) as database:
-        with _watched(output, "copying", destination, database.stats().file_bytes, set()):
+        total = database.stats().file_bytes
+        with _watched(output, "copying", lambda: _table_bytes(destination), total):
             database.backup(destination)
         found = database.stats()
         logged = many(found.memtable_entries, "entry", "entries")
@@ -106,16 +107,18 @@ def backup(output: Output, *, db: str, destination: str) -> int:
 def compact(output: Output, *, db: str, timeout: float) -> int:
     """Merge all tables into one level."""
     with writing(db, timeout=timeout) as database:
-        before = database.stats().file_bytes
-        with _watched(output, "compacting", db, before, set(os.listdir(db))):
+        database.flush()  # what compact() begins with: now all that it will read is in tables
+        found = database.stats()
+        before, earlier = found.file_bytes, found.compaction_read_bytes
+        with _watched(output, "compacting", lambda: database.stats().compaction_read_bytes - earlier, before):
             database.compact()
         output.note(f"{size(before)} before, {size(database.stats().file_bytes)} after")
     return FINE
 
 
 @contextmanager
-def _watched(output: Output, what: str, directory: str, total: int, known: set[str]) -> Iterator[None]:
-    """Show how far a job is that does not tell, by the length of the files it has made."""
+def _watched(output: Output, what: str, done: Callable[[], int], total: int) -> Iterator[None]:
+    """Show how far a job is that does not tell, by what `done` says of it now and then."""
     with output.progress(what) as report:
         if report is None:
             yield
@@ -124,7 +127,7 @@ def _watched(output: Output, what: str, directory: str, total: int, known: set[s
 
         def watch() -> None:
             while not is_over.wait(LOOK_SECONDS):
-                report(_new_bytes(directory, known), total)
+                report(done(), total)
 
         thread = threading.Thread(target=watch, daemon=True)
         thread.start()
@@ -133,14 +136,15 @@ def _watched(output: Output, what: str, directory: str, total: int, known: set[s
         finally:
             is_over.set()
             thread.join()
+        report(done(), total)
 
 
-def _new_bytes(directory: str, known: set[str]) -> int:
+def _table_bytes(directory: str) -> int:
     done = 0
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
-                if entry.name not in known and entry.name.endswith(".sst"):
+                if entry.name.endswith(".sst"):
                     done += entry.stat().st_size
     except OSError:  # gone in between, or not there yet
         pass
