@@ -13,14 +13,14 @@ Thread safety: every function may be called from any thread.
 
 from __future__ import annotations
 
+import _thread  # `import lsmdbm` imports this module and no other: threading takes longer
 import os
-from _thread import RLock  # that of threading, without threading: `import lsmdbm` takes this module first
 
 TYPE_CHECKING = False  # nor typing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-importing = RLock()  # another one: a signal handler may fork, or a module that is being imported
+importing = _thread.RLock()  # another one: a signal handler may fork, or a module that is being imported
 
 
 def on_fork(callback: Callable[[], None]) -> None:
