@@ -16,6 +16,7 @@ from lsmdbm.cache import Cache
 class Lsmdbm(Adapter):
     name = "lsmdbm"
     module = "lsmdbm"
+    first_use = "lsmdbm.open"  # names come when they are asked for
     is_ordered = has_threads = compacts = True
     options: ClassVar[dict[str, str]] = {}
 
