@@ -66,8 +66,8 @@ def import_dbm(
             same once they are bytes; the system says no.
         TypeError, ValueError: an entry is not of str or bytes, or too long; its position and key are named.
 
-    Cost: one pass over the source, and writes as of `bulk_load()`; in memory what the module of the source holds
-    by itself, and four times `memtable_bytes`.
+    Cost: one pass over the source, and writes as of `bulk_load()`; in memory what the module of the source
+    holds by itself, and four times `memtable_bytes`.
 
     Durability: on return everything survives power loss.  Before that there is no database: if anything goes
     wrong, what was made is removed.  After a kill, files are left that do not open: `destroy()` them.
