@@ -18,6 +18,7 @@ Every name is imported when it is first asked for, and stays.  A program that op
 and the command can be interrupted cleanly while the rest is on its way (cli/entry.py).
 """
 
+import sys
 from importlib import import_module
 
 from lsmdbm._base.forking import importing
@@ -160,11 +161,14 @@ if not TYPE_CHECKING:  # for checkers, what is not named above is a mistake
         if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         with importing:
-            module = import_module(_LATER[name])
+            found = import_module(_LATER[name])
         # not getattr(module, name, module): lsmdbm.shelve has an attribute shelve, the stdlib's
-        found = module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
-        globals()[name] = found  # the next time costs nothing
-        return found
+        globals()[name] = found if found.__name__ == f"{__name__}.{name}" else getattr(found, name)
+        for other, place in _LATER.items():  # for the end of the interpreter, where nothing can be imported
+            module = sys.modules.get(place)  # another thread may be importing it: then it may lack the name
+            if module is not None and place != f"{__name__}.{other}" and other in vars(module):
+                globals().setdefault(other, vars(module)[other])
+        return globals()[name]
 
 
 def __dir__() -> list[str]:
