@@ -124,7 +124,7 @@ _TABLE = [
     Workload("fill10", "fill", "10 entries", entries=10, is_setup=True),
     Workload("open10", "open_and_get", "open, get, close; 10 entries", "fill10", entries=10),
     Workload("openput10", "open_and_put", "open, put, close; 10 entries", "fill10", changes=True, entries=10),
-    Workload("import", "load", "import"),
+    Workload("import", "load", "import, and all that opening needs"),
     Workload("shelve", "fill_objects", "put of a dict"),
     Workload("shelveread", "read_objects", "get of a dict", "shelve"),
 ]

@@ -2,7 +2,7 @@
 
 import sys
 
-from lsmdbm.cli.plain import main
+from lsmdbm.cli.entry import plain
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(plain())

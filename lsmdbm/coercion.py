@@ -88,7 +88,7 @@ def parse_flag(flag: object) -> tuple[str, str | None]:
     Raises:
         FlagError: it is no flag.
     """
-    if flag == "rw":  # ndbm's old name
+    if isinstance(flag, str) and flag == "rw":  # ndbm's old name; of bytes, python -bb refuses the comparison
         return "c", None
     if not isinstance(flag, str) or flag[:1] not in tuple(LETTERS) or not set(flag[1:]) <= set(SUFFIXES):
         raise FlagError(f"Flag must be one of 'r', 'w', 'c', or 'n', not {flag!r}")

@@ -18,7 +18,8 @@ from lsmdbm._engine import check, removal
 from lsmdbm._engine import repair as repairing
 from lsmdbm._engine.check import Progress, Report, run
 from lsmdbm._engine.findings import RepairReport
-from lsmdbm._engine.names import LOCK, MANIFEST, numbers, parse
+from lsmdbm._engine.names import parse
+from lsmdbm._engine.recognition import is_foreign
 from lsmdbm._engine.tables import Tables
 
 _STORAGE = OsStorage()
@@ -60,11 +61,10 @@ def verify_on(storage: Storage, path: object, progress: Progress | None = None) 
     directory = _open_directory(storage, path_text(path))
     tables = Tables(directory, Options(cache_bytes=0, max_open_files=1))
     try:
-        names = set(directory.listdir())
-        ours = [name for name in names if parse(name)]
-        if not numbers(ours, MANIFEST) and names.difference(ours, (LOCK,)):
+        names = directory.listdir()
+        if is_foreign(directory, names):
             raise error(f"{directory.path}: not a database: the directory holds other files")
-        if not ours:
+        if not any(map(parse, names)):
             raise NotFoundError.at(directory.path)
         return run(check.check(directory, tables), progress)
     finally:

@@ -1,10 +1,11 @@
 """Migration: the entries of any dbm into a database of ours, and back.
 
 Rules
-  1. A source is only read; a destination is new or empty.  Both are looked at before anything is written.
-  2. Entries are streamed: as much is held in memory as the module of the other side holds by itself.
+  1. A source is only read; a destination is new.  Both are looked at before anything is written.
+  2. Entries are streamed: beyond a bound, as much is held in memory as the module of the other side holds.
   3. Nothing is left out: an entry that one side cannot hold ends the copy with an error that names it, and
      the entries are counted at the end.
+  4. A part is no database: ours comes to be with all entries, or not at all.  See loading.py.
 
 Thread safety: every function may be called from any thread.
 """
@@ -18,8 +19,11 @@ from types import ModuleType
 from typing import Any
 
 from lsmdbm._base.errors import NotFoundError, error
+from lsmdbm._base.options import Options
 from lsmdbm._base.os_storage import OsStorage
 from lsmdbm._base.paths import path_text
+from lsmdbm._engine.loading import load
+from lsmdbm._engine.removal import destroy
 from lsmdbm.database import Database, open
 from lsmdbm.ranges import Range
 from lsmdbm.registration import NAME, whichdb
@@ -27,10 +31,19 @@ from lsmdbm.tally import Progress, Tally, checked
 
 SUFFIXES = ("", ".db", ".pag", ".dir", ".dat", ".bak")  # of what dbm modules make, and dbm.whichdb() looks at
 
+RUN_MEMTABLES = 4  # so many times `memtable_bytes` of entries are sorted together
+
 _STORAGE = OsStorage()
 
 
-def import_dbm(source: Any, destination: object, *, progress: Progress | None = None, **options: Any) -> int:
+def import_dbm(
+    source: Any,
+    destination: object,
+    *,
+    progress: Progress | None = None,
+    mode: int = 0o666,
+    **options: Any,
+) -> int:
     """Copy all entries of another dbm into a new database, and return how many there were.
 
     A file of `shelve` is a dbm whose values are pickles; they are copied as the bytes they are.
@@ -39,23 +52,25 @@ def import_dbm(source: Any, destination: object, *, progress: Progress | None = 
         source: path of any database that `dbm.open()` of this Python can read, without the suffix that some
             modules add; or such a database, already open; or a mapping of str or bytes.  Nobody should write
             to it meanwhile.
-        destination: path of the new database: nothing, an empty directory, or an empty database.
+        destination: path of the new database: absent, or an empty directory.
         progress: called with how many entries were taken from the source, and how many there are in all, None
             if it does not say: every 1000 entries, and once more at the end.  What it raises ends the copy.
-        **options: `mode` and options of `open()`.
+        mode: permission bits of new files, less the umask.
+        **options: of `open()`, of which those count that the database remembers, and `memtable_bytes`: four
+            times as much is sorted together, in memory.
 
     Raises:
         NotFoundError: there is nothing at `source`, or no parent directory for `destination`.
         ImportError: this Python lacks the module for the source.
-        error: `source` is nothing that dbm knows; `destination` holds something; keys of the source are the
-            same once they are bytes.
+        error: `source` is nothing that dbm knows; something is at `destination`; keys of the source are the
+            same once they are bytes; the system says no.
         TypeError, ValueError: an entry is not of str or bytes, or too long; its position and key are named.
 
-    Cost: one pass over the source; a thousand entries in memory, and what its module holds by itself.
+    Cost: one pass over the source, and writes as of `bulk_load()`; in memory what the module of the source
+    holds by itself, and four times `memtable_bytes`.
 
-    Durability: on return everything survives power loss.  If the copy ends early, by an error or a kill, the
-    destination holds some of the entries and is a database like any other, but no second copy goes into it:
-    begin again with a new path, or empty it with flag `"n"`.
+    Durability: on return everything survives power loss.  Before that there is no database: if anything goes
+    wrong, what was made is removed.  After a kill, files are left that do not open: `destroy()` them.
 
     >>> import dbm.dumb
     >>> with dbm.dumb.open("old", "c") as old:
@@ -66,16 +81,22 @@ def import_dbm(source: Any, destination: object, *, progress: Progress | None = 
     ...     dict(db)
     {b'apple': b'red'}
     """
+    path, chosen = path_text(destination), Options.choose(options, {})
     with _opened(source) as old:
         tally = Tally(progress, old)
-        with open(destination, "c", **options) as db:
-            if db:
-                raise error(f"{db.path}: holds entries already; import_dbm() wants a new database")
-            with closing(_entries(old)) as entries:  # before `old` is: a cursor of dbm.sqlite3 minds
-                db.update(checked(tally.over(entries), tally))
-            db.sync()
-            tally.compare(len(db), db.path)
-            tally.report()
+        with closing(_entries(old)) as entries:  # before `old` is: a cursor of dbm.sqlite3 minds
+            count = load(
+                *(_STORAGE, path, mode, chosen, checked(tally.over(entries), tally), None),
+                run_bytes=RUN_MEMTABLES * chosen.memtable_bytes,
+                in_flight=1,
+                turned=lambda: None,
+            )
+        try:
+            tally.compare(count, path)
+        except error:
+            destroy(_STORAGE, path)  # rule 4
+            raise
+        tally.report()
     return tally.done
 
 

@@ -31,6 +31,7 @@ class Adapter:
 
     name: ClassVar[str]
     module: ClassVar[str]  # what to import; its absence means that the peer is not installed
+    first_use: ClassVar[str] = "pass"  # a statement after which nothing is left to be imported for `open`
     package: ClassVar[str] = ""  # distribution whose version is noted; "" for the standard library
     is_ordered: ClassVar[bool] = False  # scans backwards, finds the keys from one on
     has_threads: ClassVar[bool] = False  # one store, many threads

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import ClassVar
 
 import lsmdbm
 from benchmarks.adapters.base import Adapter, Pair
+from lsmdbm.cache import Cache
 
 
 class Lsmdbm(Adapter):
     name = "lsmdbm"
     module = "lsmdbm"
+    first_use = "lsmdbm.open"  # names come when they are asked for
     is_ordered = has_threads = compacts = True
     options: ClassVar[dict[str, str]] = {}
 
@@ -85,3 +88,30 @@ class LsmdbmMmap(Lsmdbm):
 class LsmdbmProcess(Lsmdbm):
     name = "lsmdbm-process"
     options: ClassVar[dict[str, str]] = {"background": "process"}
+
+
+class LsmdbmCache(Adapter):
+    """The cache over it, beside Diskcache; as there, nothing is evicted."""
+
+    name = "lsmdbm-cache"
+    module = "lsmdbm.cache"
+    has_threads = True
+
+    @classmethod
+    def version(cls) -> str:
+        return lsmdbm.__version__
+
+    def open(self) -> None:
+        durability = "full" if self.durable else "process"
+        self.db = Cache(self.path, max_bytes=1 << 40, codec=pickle, durability=durability)
+        self.put, self.get, self.delete = self.db.set, self.db.get, self.db.__delitem__
+        self.put_object, self.get_object = self.db.set, self.db.get
+
+    def close(self) -> None:
+        self.db.close()
+
+    def update(self, pairs: Iterable[Pair]) -> None:
+        self.db.update(pairs)
+
+    def scan(self) -> Iterator[Pair]:
+        return iter(self.db.items())

@@ -73,9 +73,9 @@ def bare_syncs(job: Job) -> float:
 
 
 def load(job: Job) -> Figures:
-    """Import the module of a peer in a process that has imported nothing yet."""
-    name = job.adapter.module
-    code = f"import time; begin = time.perf_counter(); import {name}; print(time.perf_counter() - begin)"
+    """Import the module of a peer, and all that it opens with, in a process that has imported nothing yet."""
+    work = f"import {job.adapter.module}; {job.adapter.first_use}"
+    code = f"import time; begin = time.perf_counter(); {work}; print(time.perf_counter() - begin)"
     caching = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
     def once() -> float:

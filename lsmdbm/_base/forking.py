@@ -13,11 +13,14 @@ Thread safety: every function may be called from any thread.
 
 from __future__ import annotations
 
+import _thread  # `import lsmdbm` imports this module and no other: threading takes longer
 import os
-import threading
-from collections.abc import Callable
 
-importing = threading.RLock()  # another one: a signal handler may fork, or a module that is being imported
+TYPE_CHECKING = False  # nor typing
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+importing = _thread.RLock()  # another one: a signal handler may fork, or a module that is being imported
 
 
 def on_fork(callback: Callable[[], None]) -> None:

@@ -18,7 +18,6 @@ Thread safety: every function may be called from any thread, and from a finalize
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -26,7 +25,9 @@ from lsmdbm._base.ending import Lock, is_owned
 
 Closing = Callable[[], bool]
 
-_left: deque[Closing] = deque()  # each step on it is one C call
+# In the order in which they came.  Each step on it is one C call that nothing comes in between, without a GIL
+# either: a deque cannot be copied while another thread appends to it.
+_left: dict[object, Closing] = {}
 _trying: set[int] = set()  # the threads that are at it
 
 
@@ -37,24 +38,24 @@ def leave(closing: Closing) -> None:
         closing: waits for nothing, and may be called again; returns False if somebody was in the way.
             What it raises nobody is told.
     """
-    _left.append(closing)  # rule 3
+    _left[object()] = closing  # rule 3
     clear_up()
 
 
 def clear_up() -> None:
     """Do what was left, as far as nobody is in the way."""
     thread = threading.get_ident()
-    tried: list[Closing] = []
+    tried: set[object] = set()
     while _left and thread not in _trying:  # rule 4: a finalizer may leave something anywhere in here
-        pending = [each for each in _left.copy() if not any(each is other for other in tried)]
+        pending = [(token, closing) for token, closing in _left.copy().items() if token not in tried]
         if not pending:
             return
         _trying.add(thread)
         try:
-            for closing in pending:
-                tried.append(closing)
+            for token, closing in pending:
+                tried.add(token)
                 if _is_done(closing):
-                    _forget(closing)
+                    _left.pop(token, None)  # another thread may have been at the same one
         finally:
             _trying.discard(thread)
 
@@ -64,13 +65,6 @@ def _is_done(closing: Closing) -> bool:
         return closing()
     except Exception:  # a finalizer has nobody to tell
         return True
-
-
-def _forget(closing: Closing) -> None:
-    try:
-        _left.remove(closing)
-    except ValueError:  # another thread was at the same one
-        pass
 
 
 def drop_all() -> None:

@@ -106,7 +106,8 @@ class Options:
     """How the log is written: `"pwrite"`, by system calls; `"mmap"`, by stores into memory that the system
     writes out, where a write keeps the GIL and is not held up by threads that compute in Python; refused
     where that is not safe; `"auto"`, like `"mmap"` where it is safe and of use (Linux; ext4, XFS or tmpfs; a
-    Python with a GIL) and like `"pwrite"` elsewhere.  The promises are the same.  Leave it alone unless other
+    Python with a GIL) and like `"pwrite"` elsewhere.  The promises are the same.  A write that pays for a
+    flush or a compaction then does so in fewer and longer steps, of some 4 ms.  Leave it alone unless other
     threads compute while one writes."""
 
     log_keep_bytes: int = 0

@@ -3,6 +3,6 @@
 Files, in import order: names, memtable, merge, version, tables, view, count, dead, moment, validation, draft,
 plan, stats, install, mapped, log, appender, wal, keeping, leveled, tiered, fifo, picker, samples, jobs,
 delegate, ingest, background, recovery, feed, tree, reader, syncer, group, writer, durability, reading, store,
-worker, sharing, recognition, check, anatomy, removal, destination, backup, findings, seniority, remains,
+worker, recognition, sharing, check, anatomy, removal, destination, backup, findings, seniority, remains,
 repair, building, loading.
 """

@@ -246,6 +246,8 @@ class Appender:
     # -- durability "none": records wait in a buffer ------------------------------------------------
 
     def _hold(self, record: bytes) -> int:
+        if self._buffer_bytes >= BUFFER_BYTES:  # the last drain failed: raise before more is held
+            self.drain()
         if not self._buffer:
             self._buffer_since = self.storage.monotonic()
         self._buffer.append(record)
@@ -324,8 +326,12 @@ class Appender:
         self.position = (offset, seq + 1)
 
     def close(self) -> None:
-        """Let go of the files, and of what is still in the buffer."""
+        """Close the files, which the traceback of an error may refer to, and forget what is in the buffer."""
+        files = [self._file, *(log.file for log in self.older)]
         self._file = None
         self._buffer = []
         for log in self.older:
             log.file = None
+        for file in files:
+            if file is not None:
+                file.close()

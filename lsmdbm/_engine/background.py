@@ -4,7 +4,8 @@ Rules
   1. At most one flush and one compaction are under way; both advance at every turn.
   2. Writers pay in proportion to what they write.  A flush is paced to end when the next memtable is half
      full, a compaction before RUNWAY more memtables were written, a very large one at MOST_PACE, and faster
-     if level 0 is long: so debt is bounded, and no write waits for a whole flush.
+     if level 0 is long: so debt is bounded, and no write waits for a whole flush.  What a compaction does
+     beyond what is owed, because its steps are large, later turns owe less.
   3. What fails is dropped with its outputs, remembered as `trouble`, and tried again after a pause.  It
      never fails the write that advanced it.
   4. A compaction that another process does is not waited for, unless level 0 is twice as long as it
@@ -42,7 +43,16 @@ PAUSES = (0.0, 0.1, 1.0, 10.0)  # seconds before a job is tried again, after no,
 class Job:
     """A flush or a compaction under way."""
 
-    __slots__ = ("done_bytes", "is_delegated", "memtables", "outputs", "plan", "steps", "total_bytes")
+    __slots__ = (
+        "ahead_bytes",
+        "done_bytes",
+        "is_delegated",
+        "memtables",
+        "outputs",
+        "plan",
+        "steps",
+        "total_bytes",
+    )
 
     def __init__(
         self,
@@ -58,6 +68,7 @@ class Job:
         self.plan = plan  # of a compaction
         self.is_delegated = is_delegated
         self.done_bytes = 0
+        self.ahead_bytes = 0  # of a compaction: what steps did beyond what was owed
         self.outputs: list[TableMeta] | None = None  # once they are complete
 
 
@@ -113,6 +124,12 @@ class Background:
         self._begin_next(pick_everything)
         return self.compacting is not None
 
+    def drop_tables(self, plan: Plan) -> None:
+        """Carry out a plan that drops tables, in place of the compaction under way, which may read them."""
+        self._drop(self.compacting)
+        self._compacted(plan, [])
+        self._is_due = True
+
     def _begin(self, plan: Plan) -> None:
         total = sum(meta.raw_bytes for meta in plan.inputs)
         delegate, version = self._delegate, self._version()
@@ -165,16 +182,24 @@ class Background:
                 self.work(self.flushing, int(left * min(1.0, written_bytes / max(1, runway))))
             self._plan_next()
             if self.compacting is not None:
-                owed = int(written_bytes * self._pace(self.compacting))
                 waits = self._pressure() >= PATIENCE
                 is_stall = waits and self.compacting.is_delegated
-                self.work(self.compacting, owed, waits=waits)
+                self._work_off(self.compacting, written_bytes, waits)
         except FailedError:
             raise
         except error as exc:
             self.note(exc)
         finally:
             self._count(since, is_stall)
+
+    def _work_off(self, job: Job, written_bytes: int, waits: bool) -> None:
+        """Advance a compaction by what so many written bytes owe, less what it is ahead."""
+        owed = int(written_bytes * self._pace(job)) - job.ahead_bytes
+        if owed > 0 or job.is_delegated:
+            before = job.done_bytes
+            self.work(job, max(0, owed), waits=waits)
+            owed -= job.done_bytes - before
+        job.ahead_bytes = max(0, -owed)
 
     def wait_for_flush(self) -> None:
         """End the flush under way, if there is one, before a write goes on: the next one is due already."""
@@ -260,7 +285,8 @@ class Background:
 
     def note(self, exc: error) -> None:
         """Remember what went wrong, and wait before trying again."""
-        self.trouble = exc
+        exc.__context__ = None  # its traceback, and that of exc, would keep open the file of a table that was
+        self.trouble = exc.with_traceback(None)  # unlinked, and so its space on a full disk
         self._failures += 1
         pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
         self._retry_at = self._workshop.storage.monotonic() + pause

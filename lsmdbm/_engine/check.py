@@ -176,8 +176,10 @@ def _survey(directory: Directory) -> _Found:
     found = _Found(sorted(directory.listdir()))
     try:
         found.manifest, cut_off = newest_manifest(directory, found.names)
-    except CorruptionError as exc:
-        found.problems.append(problem_of(exc, directory.path))
+    except error as exc:
+        if exc.errno is None and not isinstance(exc, CorruptionError):
+            raise  # it is of a newer format
+        found.problems.append(problem_of(exc, str(exc.filename or directory.path)))
         found.needed.update(name for name in found.names if parse(name))  # nothing tells what is not
         return found
     manifest = found.manifest
@@ -293,8 +295,12 @@ def _is_replaced(meta: TableMeta, directory: Directory) -> bool:
     """Return whether a table is gone because a writer elsewhere has replaced it meanwhile."""  # rule 3
     if directory.length(file_name(meta.number, TABLE)) is not None:
         return False
-    try:
-        manifest, _ = newest_manifest(directory, directory.listdir())
-    except error:
-        return False
-    return manifest is not None and all(other.number != meta.number for other in manifest.tables())
+    for _ in range(PASSES):
+        try:
+            manifest, _ = newest_manifest(directory, directory.listdir())
+        except NotFoundError:  # replaced, too
+            continue
+        except error:
+            break
+        return manifest is not None and all(other.number != meta.number for other in manifest.tables())
+    return False

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from lsmdbm._base.ending import EndingLock, Lock, owner_test
+from lsmdbm._base.errors import FailedError, error
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Storage
 from lsmdbm._engine.group import Group
@@ -105,7 +106,15 @@ class Durability:
         with writer.exclusive(), writer.noting_failure():
             writer.prepare_read()
             if writer.failed() is None and self._wal.is_buffer_due():
-                self._wal.drain()
+                self._drain_if_there_is_room()
+
+    def _drain_if_there_is_room(self) -> None:
+        try:
+            self._wal.drain()
+        except FailedError:
+            raise
+        except error:
+            pass  # the write took place, and is held on to: the one that finds the buffer full says so
 
     def _sync_if_due(self, seq: int) -> None:
         now = self._storage.monotonic()

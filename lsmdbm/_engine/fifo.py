@@ -13,8 +13,8 @@ Thread safety: pure functions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import accumulate
+from collections.abc import Iterator, Set
+from itertools import accumulate, takewhile
 
 from lsmdbm._engine.plan import Limits, Plan
 from lsmdbm._engine.version import Version, sorted_runs
@@ -35,15 +35,25 @@ def pick_drop(version: Version, limits: Limits) -> Plan | None:
         return None
     excess = version.total_bytes - limits.max_bytes
     dropped: list[TableMeta] = []
-    for meta in _oldest_first(version):
+    for meta in oldest_first(version):
         if excess <= 0 or len(dropped) + 1 == len(version):
             break
         dropped.append(meta)
         excess -= meta.file_bytes
-    return Plan(0, tuple((meta,) for meta in reversed(dropped)), is_drop=True) if dropped else None
+    return _drop(dropped)
 
 
-def _oldest_first(version: Version) -> Iterator[TableMeta]:
+def pick_over(version: Version, over: Set[int]) -> Plan | None:
+    """Return the plan that drops the oldest tables as long as they are among those numbers, None for none."""
+    return _drop(list(takewhile(lambda meta: meta.number in over, oldest_first(version))))
+
+
+def _drop(metas: list[TableMeta]) -> Plan | None:
+    return Plan(0, tuple((meta,) for meta in reversed(metas)), is_drop=True) if metas else None
+
+
+def oldest_first(version: Version) -> Iterator[TableMeta]:
+    """Yield the tables in the order in which they are dropped."""
     for level in reversed(version.levels[1:]):
         yield from sorted(level, key=lambda meta: (meta.last_seq, meta.number))
     yield from reversed(version.level(0))

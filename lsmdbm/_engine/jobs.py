@@ -39,6 +39,9 @@ from lsmdbm._format.table_reader import TableReader
 from lsmdbm._format.table_writer import BLOOM_STEP, Origin, StoredBlock, TableWriter
 
 SPAN_BLOCKS = 16  # blocks that are read, or passed through, together
+STEP_ENTRIES = 4096  # of a merged window that are written in one step: with many runs a window is long
+BATCH_BYTES = 256 << 10  # raw bytes of blocks that are compressed together: a step of less than a millisecond
+TABLE_BATCHES = 8  # and at least so many batches a table, which is cut by what is in the file already
 ENTRY_BYTES = 13  # for which an entry counts at least in the length of a table: until the table is cut, its
 # writer holds four times as much in memory for each entry, however well they compress
 FILTER_SHARE = 4  # to enter a key into the filter costs about a fourth of merging it
@@ -62,6 +65,8 @@ class Workshop(NamedTuple):
     tables: Tables
     options: Options
     limits: Limits
+    batch_bytes: int = BATCH_BYTES
+    span_blocks: int = SPAN_BLOCKS
 
 
 class _Outputs:
@@ -109,6 +114,7 @@ class _Outputs:
                 level=_level(options),
                 bloom_bits=self._bloom_bits,
                 dictionary=self._dictionary,
+                batch_bytes=min(shop.batch_bytes, self._cut_bytes // TABLE_BATCHES),
             )
         return self._writer
 
@@ -145,6 +151,8 @@ class _Outputs:
 
     def abandon(self) -> None:
         """Unlink what was written."""  # rule 1
+        if self._file is not None:
+            self._file.close()  # the error on its way may be kept, and its traceback refers to the file
         self._writer = self._file = None
         unlink_all(self._workshop.directory, [file_name(number, TABLE) for number in self._numbers])
 
@@ -248,7 +256,9 @@ def compact(plan: Plan, version: Version, workshop: Workshop) -> Steps:
         return plan.level > 0 and not version.holds_below(plan.level, key)
 
     reader = workshop.tables.reader
-    spans = [table_spans((reader(meta), meta.holes) for meta in run) for run in plan.runs]
+    spans = [
+        table_spans(((reader(meta), meta.holes) for meta in run), workshop.span_blocks) for run in plan.runs
+    ]
     return (yield from _merge(spans, is_bottom, outputs))
 
 
@@ -273,14 +283,16 @@ def _merge(
         for part in _parts(runs, outputs):
             if isinstance(part, StoredBlock):
                 outputs.writer().add_block(part)  # rule 4
-                entries = len(part.keys)
-            else:
-                keys, values = survivors(part, is_bottom)
-                if keys:
-                    outputs.writer().add(keys, values)
-                entries = len(part[0])
-            yield outputs.worth(entries)
-            yield from outputs.cut()
+                yield outputs.worth(len(part.keys))
+                yield from outputs.cut()
+                continue
+            keys, values = survivors(part, is_bottom)
+            for low in range(0, len(keys), STEP_ENTRIES):
+                piece = keys[low : low + STEP_ENTRIES]
+                outputs.writer().add(piece, values[low : low + STEP_ENTRIES])
+                yield outputs.worth(len(piece))
+                yield from outputs.cut()
+            yield outputs.worth(len(part[0]) - len(keys))
         return (yield from outputs.finish())
     except BaseException:
         outputs.abandon()
@@ -304,12 +316,14 @@ class TableSpan:
 
     __slots__ = ("_first", "_holes", "_reader", "_stop", "lower", "upper")
 
-    def __init__(self, reader: TableReader, first: int, holes: Intervals = ()) -> None:
+    def __init__(
+        self, reader: TableReader, first: int, holes: Intervals = (), length: int = SPAN_BLOCKS
+    ) -> None:
         separators = reader.separators()
         self._reader = reader
         self._first = first
         self._holes = holes
-        self._stop = min(first + SPAN_BLOCKS, len(separators))
+        self._stop = min(first + length, len(separators))
         self.lower = separators[first - 1] if first else reader.meta.smallest
         self.upper = separators[self._stop - 1]
 
@@ -319,17 +333,23 @@ class TableSpan:
 
     def parts(self, block_bytes: int, level: int | None, dictionary: bytes) -> Iterator[Chunk | StoredBlock]:
         """Yield block after block: whole, or as a chunk if it holds tombstones or is small."""
-        for index in range(self._first, self._stop):
+        for index, stored in enumerate(self._stored_run(), self._first):
             if self._has_hole(index):
                 keys, values = spared(self._reader.block_chunk(index, index + 1), self._holes)
                 if keys:
                     yield keys, values
                 continue
-            block = self._reader.stored_block(index, level, dictionary)
+            block = self._reader.stored_block(index, level, dictionary, stored)
             if block.tombstones or 2 * (block.head_raw + block.body_raw) < block_bytes:
                 yield self._reader.block_chunk(index, index + 1)
             else:
                 yield block
+
+    def _stored_run(self) -> Sequence[bytes | None]:
+        """Return the blocks as they stand in the file; for each None if some need not be read."""  # rule 5
+        if self._holes:
+            return [None] * (self._stop - self._first)
+        return self._reader.stored_run(self._first, self._stop)
 
     def _has_hole(self, index: int) -> bool:
         separators = self._reader.separators()
@@ -337,10 +357,12 @@ class TableSpan:
         return bool(self._holes) and bool(inside(self._holes, lower, separators[index] + b"\0"))
 
 
-def table_spans(tables: Iterable[tuple[TableReader, Intervals]]) -> Iterator[TableSpan]:
+def table_spans(
+    tables: Iterable[tuple[TableReader, Intervals]], length: int = SPAN_BLOCKS
+) -> Iterator[TableSpan]:
     """Yield the spans of tables that do not overlap, given in key order, each with its holes."""
     for reader, holes in tables:
-        for first in range(0, reader.block_count, SPAN_BLOCKS):
-            span = TableSpan(reader, first, holes)
+        for first in range(0, reader.block_count, length):
+            span = TableSpan(reader, first, holes, length)
             if not holds_all(holes, span.lower, span.upper):  # rule 5
                 yield span

@@ -10,6 +10,9 @@ Rules
      small.  Where a disk has no room for the one that is due, the smallest that will do is tried.
   3. A record is followed by room for a mark.  One that no log can hold stands in a log of its own, which is
      written by a system call.
+  4. Flush and compaction ask the system and the compressor in few and long calls then.  A thread that waits
+     for the GIL is awake some 50 us after a call has given it up: a long call loses it once, and so do many
+     short ones in a row, every time.
 
 Thread safety: under the lock of the store.  Spec: docs/durability.md, Mapped log.
 """
@@ -26,6 +29,8 @@ from lsmdbm._format.records import MARK_BYTES
 
 FIRST_LOG_BYTES = 64 << 10
 NO_LIMIT = 1 << 62
+MAPPED_BATCH_BYTES = 1 << 20  # rule 4: what is compressed together, in a step of some 4 ms,
+MAPPED_SPAN_BLOCKS = 64  # and blocks of a table that are read together
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -74,21 +79,24 @@ class Mapper:
         if end + MARK_BYTES > most_bytes:
             return end  # rule 3
         trouble: error | None = None
-        for length in self._lengths(end + MARK_BYTES, most_bytes):
-            try:
-                file.map(length)
-            except error as exc:
-                trouble = exc
-                continue
-            self._next_bytes = 2 * length
-            return length - MARK_BYTES
         try:
-            file.truncate(0)  # give the blocks back that there were
-        except error:
-            pass  # harmless: zeros are no record
-        if trouble is not None and trouble.errno in DISK_FULL:
-            raise trouble
-        return NO_LIMIT  # rule 1
+            for length in self._lengths(end + MARK_BYTES, most_bytes):
+                try:
+                    file.map(length)
+                except error as exc:
+                    trouble = exc
+                    continue
+                self._next_bytes = 2 * length
+                return length - MARK_BYTES
+            try:
+                file.truncate(0)  # give the blocks back that there were
+            except error:
+                pass  # harmless: zeros are no record
+            if trouble is not None and trouble.errno in DISK_FULL:
+                raise trouble
+            return NO_LIMIT  # rule 1
+        finally:
+            trouble = None  # else error and frame keep each other, and the file, until the next collection
 
     def _lengths(self, least_bytes: int, most_bytes: int) -> Iterator[int]:
         """Yield the length that is due, then the smallest that will do if that is another one."""  # rule 2

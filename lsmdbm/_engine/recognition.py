@@ -5,7 +5,9 @@ Rules
      damaged, of a newer format, or cut off in its birth.  Names alone are not enough, RocksDB has them too.
   2. A database that is not born, with no file but LOCK, is none: an empty directory is none either, and both
      are as good as nothing for every flag.
-  3. Nothing is written, created or locked.  What cannot be read is not recognised, and no error.
+  3. A directory without a manifest is somebody else's if other files are in it, or if nothing in it begins
+     like ours, though its names do: RocksDB has LOCK and 000008.sst.  Then no flag writes into it.
+  4. Nothing is written, created or locked.  What cannot be read is not recognised, and no error.
 
 Thread safety: pure functions of what is on disk.
 """
@@ -14,9 +16,10 @@ from __future__ import annotations
 
 from lsmdbm._base.errors import error
 from lsmdbm._base.storage import Directory, Storage
-from lsmdbm._engine.names import MANIFEST, TABLE, WAL, file_name, numbers
+from lsmdbm._engine.names import LOCK, MANIFEST, TABLE, WAL, file_name, numbers, parse
 from lsmdbm._format import footer, manifest, records
 
+PASSES = 100  # over a directory that keeps changing
 MAGICS = {MANIFEST: manifest.MAGIC, WAL: records.MAGIC, TABLE: footer.HEADER_MAGIC}  # likeliest first
 
 
@@ -39,8 +42,29 @@ def is_ours(storage: Storage, path: str) -> bool:
         directory.close()
 
 
+def is_foreign(directory: Directory, names: list[str]) -> bool:
+    """Return whether a directory with these names is somebody else's (rule 3)."""
+    ours = [name for name in names if parse(name)]
+    if numbers(ours, MANIFEST):
+        return False
+    if any(name != LOCK for name in set(names).difference(ours)):
+        return True
+    is_written = any(directory.peek(name).strip(b"\0") for name in ours)  # no loss of power left them so
+    return is_written and not _begin_like_ours(directory, ours)
+
+
 def _holds_magic(directory: Directory) -> bool:
     names = directory.listdir()
+    for _ in range(PASSES):
+        if _begin_like_ours(directory, names):
+            return True
+        before, names = names, directory.listdir()
+        if set(before) == set(names):
+            break  # else a writer has replaced what was listed before it could be looked at
+    return False
+
+
+def _begin_like_ours(directory: Directory, names: list[str]) -> bool:
     return any(
         directory.peek(file_name(number, kind)).startswith(magic)
         for kind, magic in MAGICS.items()

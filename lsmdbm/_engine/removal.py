@@ -18,6 +18,7 @@ from __future__ import annotations
 from lsmdbm._base.errors import LockedError, NotFoundError, error
 from lsmdbm._base.storage import Directory, File, Storage
 from lsmdbm._engine.names import LOCK, MANIFEST, file_name, lock_holder, lock_label, numbers, parse
+from lsmdbm._engine.recognition import is_foreign
 from lsmdbm._format import manifest as manifests
 
 
@@ -76,7 +77,7 @@ def _refuse_foreign(directory: Directory) -> None:
     ours = [name for name in names if parse(name)]
     if not ours:
         raise NotFoundError.at(directory.path)
-    if set(names) <= {LOCK, *ours}:
+    if set(names) <= {LOCK, *ours} and not is_foreign(directory, names):
         return
     candidates = [file_name(number, MANIFEST) for number in numbers(ours, MANIFEST)]
     if not any(directory.peek(name).startswith(manifests.MAGIC) for name in candidates):

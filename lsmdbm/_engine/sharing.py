@@ -31,8 +31,9 @@ from lsmdbm._base.paths import parent_of
 from lsmdbm._base.storage import Directory, File, Storage, directory_mode
 from lsmdbm._engine.install import Installer, new_state, synced
 from lsmdbm._engine.mapped import refuse_unmapped
-from lsmdbm._engine.names import LOCK, MANIFEST, Counter, lock_holder, lock_label, numbers, parse
+from lsmdbm._engine.names import LOCK, Counter, lock_holder, lock_label, parse
 from lsmdbm._engine.reader import Reader
+from lsmdbm._engine.recognition import is_foreign
 from lsmdbm._engine.recovery import Recovered, recover
 from lsmdbm._engine.store import Store
 
@@ -228,16 +229,11 @@ def _refuse_foreign(directory: Directory, flag: str) -> None:
 
 
 def _own_names(directory: Directory) -> list[str]:
-    """Return the names of our files in a directory that is ours.
-
-    Others may be among them; but where there is no manifest at all they tell that it belongs to somebody
-    else, though it may have a file LOCK and tables with names like ours: those of RocksDB have.
-    """
+    """Return the names of our files in a directory that is ours; others may be among them."""
     names = directory.listdir()
-    ours = [name for name in names if parse(name)]
-    if not numbers(ours, MANIFEST) and any(name != LOCK for name in set(names).difference(ours)):
+    if is_foreign(directory, names):
         raise error(f"{directory.path}: not a database: the directory holds other files")
-    return ours
+    return [name for name in names if parse(name)]
 
 
 def _open_reader(storage: Storage, directory: Directory, given: dict[str, object]) -> Reader:

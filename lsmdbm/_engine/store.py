@@ -13,19 +13,22 @@ Thread safety: every public method may be called from any thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
+from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.ending import EndingLock
 from lsmdbm._base.errors import FailedError, error
 from lsmdbm._base.intervals import Intervals
 from lsmdbm._base.leftovers import taken
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File, Storage
+from lsmdbm._engine import fifo
 from lsmdbm._engine.background import Job
 from lsmdbm._engine.draft import Draft
 from lsmdbm._engine.durability import Durability
 from lsmdbm._engine.ingest import Source
 from lsmdbm._engine.jobs import Workshop
-from lsmdbm._engine.mapped import mapper_for
+from lsmdbm._engine.mapped import MAPPED_BATCH_BYTES, MAPPED_SPAN_BLOCKS, mapper_for
 from lsmdbm._engine.memtable import load_order
 from lsmdbm._engine.names import Counter
 from lsmdbm._engine.plan import Limits
@@ -60,6 +63,8 @@ class Store(Reading):
         logs, prev, mapper = recovered.logs, recovered.prev, mapper_for(options.log_io, directory)
         wal = Wal(directory, storage, counter, recovered.next_seq, logs, prev, mapper=mapper)
         workshop = Workshop(storage, directory, counter, tables, options, Limits.of(options))
+        if mapper is not None:  # puts keep the GIL, and what they pay for gives it up seldom
+            workshop = workshop._replace(batch_bytes=MAPPED_BATCH_BYTES, span_blocks=MAPPED_SPAN_BLOCKS)
         tree = Tree(workshop, wal, recovered)
         super().__init__(directory, tables, Writer(storage, directory, wal, tree, options, recovered))
         self._durability = Durability(storage, self._writer, options)
@@ -211,6 +216,29 @@ class Store(Reading):
         self.flush()
         background = self._tree.background
         self._see_through(self._tree.start_compaction, lambda: background.compacting)
+
+    def drop_oldest(self, is_over: Callable[[Chunks], bool]) -> int:
+        """Drop the oldest tables, as long as a function says of their entries that none counts any more.
+
+        Reads tables while others go on, to where the function has seen enough.  Nothing that is older than a
+        table dropped can come back, since that is dropped as well.
+
+        Args:
+            is_over: is given the entries of one table, tombstones included, and without its holes.
+
+        Returns:
+            the bytes of the tables that were dropped.
+        """
+        over = self._oldest(is_over)  # elsewhere: its view would keep them on disk
+        with self._writer.exclusive(), self._writer.noting_failure():
+            self._writer.prepare_write()
+            return self._tree.drop_oldest(over)
+
+    def _oldest(self, is_over: Callable[[Chunks], bool]) -> set[int]:
+        """Return the numbers of the oldest tables, as long as a function says yes to their entries."""
+        view = self.pin()
+        metas = takewhile(lambda meta: is_over(view.entries_of(meta)), fifo.oldest_first(view.version))
+        return {meta.number for meta in metas}
 
     def _see_through(self, start: Callable[[], bool], current: Callable[[], Job | None]) -> None:
         """Start a job and see it through, in slices between which other threads may write."""

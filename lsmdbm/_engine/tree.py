@@ -27,11 +27,12 @@ Thread safety: under the lock of the store; `view` may be read by any thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import cast
 
 from lsmdbm._base.errors import FailedError, error
 from lsmdbm._base.intervals import Intervals, united
+from lsmdbm._engine import fifo
 from lsmdbm._engine.background import Background, Job
 from lsmdbm._engine.count import Count, after_flush, after_ingest
 from lsmdbm._engine.ingest import Source, placed, spans
@@ -171,6 +172,14 @@ class Tree:
     def start_compaction(self) -> bool:
         """Begin to compact everything into one level; False if that is so already."""
         return self.background.start_compaction_of_everything()
+
+    def drop_oldest(self, over: Set[int]) -> int:
+        """Drop the oldest tables, as long as they are among those; return how many bytes they had."""
+        plan = fifo.pick_over(self.view.version, over)
+        if plan is None:
+            return 0
+        self.background.drop_tables(plan)
+        return sum(meta.file_bytes for meta in plan.inputs)
 
     def flush_now(self) -> None:
         """Flush and install in one go, even if there is nothing but an old state to get rid of."""

@@ -193,6 +193,10 @@ class View:
             for first, behind in reversed(parts) if reverse else parts:  # rule 4
                 yield from self._reader(meta).chunks(first, behind, reverse=reverse, keys_only=keys_only)
 
+    def entries_of(self, meta: TableMeta) -> Chunks:
+        """Return what one table holds, tombstones included, without its holes."""
+        return self._run((meta,), (), None, None, False, False)
+
     def stored_bytes(self, start: bytes | None, stop: bytes | None) -> int:
         """Return about how many bytes on disk the tables have for `start <= key < stop`.
 

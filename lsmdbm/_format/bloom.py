@@ -60,7 +60,8 @@ def fill(words: array[int], hashed: Sequence[int]) -> None:
     count = len(words)
     masks = _MASKS
     for h in hashed:
-        words[h % count] |= masks[h >> 116] | masks[h >> 104 & 4095]
+        top = h >> 104
+        words[h % count] |= masks[top >> 12] | masks[top & 4095]
 
 
 def blank(count: int) -> array[int]:

@@ -17,7 +17,7 @@ Thread safety: pure functions; each thread has its own zstd objects.  Spec: docs
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
 import zstandard
@@ -26,6 +26,7 @@ from lsmdbm._format.coding import U32, Malformed, crc32, pack_place, place_seed
 
 MAX_COMPRESSED = 4 << 20  # rule 2; On disk: a reader refuses more
 KEPT = 16  # compressors and decompressors a thread keeps; with a dictionary each takes about 150 KiB
+MANY = 64  # frames from which on one call for all of them is faster: it makes a context of its own
 WORTH = 16  # bytes a frame must save; below that decompressing costs more than it gives
 CRC_BYTES = U32.size
 RESIDUE = 0x2144DF1C  # what crc32 gives for any bytes with their own crc32 behind them, whatever the seed is
@@ -107,9 +108,45 @@ def compress(raw: bytes, level: int | None, dictionary: bytes = b"") -> bytes:
     return raw
 
 
+def compress_all(raws: Sequence[bytes], level: int | None, dictionary: bytes = b"") -> list[bytes]:
+    """Return for each of some raw bytes what `compress` does; by one call, which is faster, if they are many.
+
+    Raises:
+        Malformed: the dictionary is none.
+    """
+    worth: list[bytes | bytearray | memoryview] = [raw for raw in raws if WORTH < len(raw) <= MAX_COMPRESSED]
+    if level is None or len(worth) < MANY:
+        return [compress(raw, level, dictionary) for raw in raws]
+    try:
+        compressor = _codecs.compressor(level, dictionary)
+        if not hasattr(compressor, "multi_compress_to_buffer"):  # another backend of zstandard
+            return [compress(raw, level, dictionary) for raw in raws]
+        frames = iter(compressor.multi_compress_to_buffer(worth))
+    except zstandard.ZstdError as exc:
+        raise Malformed(f"zstd: {exc}") from None
+    bodies = []
+    for raw in raws:
+        if WORTH < len(raw) <= MAX_COMPRESSED:
+            frame = next(frames)
+            bodies.append(frame.tobytes() if len(frame) + WORTH <= len(raw) else raw)
+        else:
+            bodies.append(raw)
+    return bodies
+
+
 def seal(body: bytes, seed: int, offset: int) -> bytes:
     """Return an envelope around a body as it is, compressed or not."""
     return body + U32.pack(crc32(body, place_seed(seed, offset)))
+
+
+def seal_all(bodies: Iterable[bytes], seed: int, offset: int) -> list[bytes]:
+    """Return envelopes around bodies that stand one after the other in a file, the first one at `offset`."""
+    envelopes = []
+    for body in bodies:
+        stored = body + U32.pack(crc32(body, crc32(pack_place(offset), seed)))  # seal(), with two calls less
+        envelopes.append(stored)
+        offset += len(stored)
+    return envelopes
 
 
 def check(stored: bytes, seed: int, offset: int) -> bytes:

@@ -233,33 +233,33 @@ class TableReader(TableParts):
         return block
 
     def _read(self, first: int, handles: list[BlockHandle]) -> Chunk:
-        """Return blocks as one chunk, past the cache; by one read, if nothing else stands between them."""
-        begin = end = handles[0].offset
-        for offset, head_stored, _, body_stored, _ in handles:
-            if offset != end:
-                return _join([self._read(index, [handle]) for index, handle in enumerate(handles, first)])
-            end += head_stored + body_stored
-        stored = self.file.pread(end - begin, begin)
+        """Return blocks as one chunk, past the cache."""
         keys: list[bytes] = []
         values: list[bytes | None] = []
-        for index, handle in enumerate(handles, first):
-            offset, head_stored, _, body_stored, _ = handle
-            place, low = offset - begin, len(keys)
+        for index, (handle, stored) in enumerate(zip(handles, self._stored(handles), strict=True), first):
+            low = len(keys)
             try:
-                head, body = unwrap_block(
-                    stored[place : place + head_stored + body_stored], handle, self.seed, self.dictionary
-                )
-                add_entries(head, body, keys, values)
+                add_entries(*unwrap_block(stored, handle, self.seed, self.dictionary), keys, values)
                 self._check_bounds(index, keys[low], keys[-1])
             except Malformed as exc:
-                raise self.damaged(offset, exc) from None
+                raise self.damaged(handle.offset, exc) from None
         try:
             in_order(keys)
         except Malformed as exc:
             if len(handles) == 1:
-                raise self.damaged(begin, exc) from None
+                raise self.damaged(handles[0].offset, exc) from None
             return _join([self._read(index, [handle]) for index, handle in enumerate(handles, first)])
         return keys, values
+
+    def _stored(self, handles: list[BlockHandle]) -> list[bytes]:
+        """Return blocks as they stand in the file; by one read, if nothing else stands between them."""
+        begin = end = handles[0].offset
+        for offset, head_stored, _, body_stored, _ in handles:
+            if offset != end:
+                return [self.file.pread(each[1] + each[3], each[0]) for each in handles]
+            end += head_stored + body_stored
+        stored = self.file.pread(end - begin, begin)
+        return [stored[each[0] - begin : each[0] - begin + each[1] + each[3]] for each in handles]
 
     def _load_keys(self, index: int, handle: BlockHandle) -> Chunk:  # rule 4
         stored = self.file.pread(handle.head_stored, handle.offset)
@@ -278,16 +278,24 @@ class TableReader(TableParts):
         if not is_above or last > separators[index]:
             raise Malformed("keys outside of the bounds of their block")
 
-    def stored_block(self, index: int, level: int | None = None, dictionary: bytes = b"") -> StoredBlock:
+    def stored_run(self, first: int, stop: int) -> list[bytes]:
+        """Return the blocks first .. stop - 1 as they stand in the file, for `stored_block`."""
+        return self._stored(list(map(self.handle, range(first, stop))))
+
+    def stored_block(
+        self, index: int, level: int | None = None, dictionary: bytes = b"", stored: bytes | None = None
+    ) -> StoredBlock:
         """Return one block for another table: checked, its keys decoded, its values left as they are.
 
         Args:
             level: what the other table is compressed with, and so is the next.
             dictionary: if it is not that of this table, the block is compressed again.
+            stored: the block as `stored_run` returned it; read if it is None.
         """
         handle = self.handle(index)
         offset, middle = handle.offset, handle.head_stored
-        stored = self.file.pread(middle + handle.body_stored, offset)
+        if stored is None:
+            stored = self.file.pread(middle + handle.body_stored, offset)
         self._counters.compaction_bytes += middle + handle.body_stored
         try:
             head = envelope.unwrap(stored[:middle], handle.head_raw, self.seed, offset, self.dictionary)

@@ -8,18 +8,18 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lsmdbm._engine.check import Report
 from lsmdbm.cli.formats import field
 from lsmdbm.cli.opening import finding, reading, writing
-from lsmdbm.cli.outcome import FINE, FOUND
+from lsmdbm.cli.outcome import FINE, FOUND, leaving
 from lsmdbm.cli.output import Output, many, size
 from lsmdbm.maintenance import destroy as destroy_database
 from lsmdbm.maintenance import repair as repair_database
 from lsmdbm.maintenance import verify as verify_database
-from lsmdbm.migration import export_dbm, import_dbm
+from lsmdbm.migration import SUFFIXES, export_dbm, import_dbm
 from lsmdbm.registration import is_database
 from lsmdbm.registration import whichdb as kind_of
 
@@ -94,7 +94,8 @@ def repair(output: Output, *, db: str, destination: str, as_json: bool) -> int:
 def backup(output: Output, *, db: str, destination: str) -> int:
     """Make a second database of this moment."""
     with reading(db) as database:
-        with _watched(output, "copying", destination, database.stats().file_bytes, set()):
+        total = database.stats().file_bytes
+        with _watched(output, "copying", lambda: _table_bytes(destination), total):
             database.backup(destination)
         found = database.stats()
         logged = many(found.memtable_entries, "entry", "entries")
@@ -106,16 +107,18 @@ def backup(output: Output, *, db: str, destination: str) -> int:
 def compact(output: Output, *, db: str, timeout: float) -> int:
     """Merge all tables into one level."""
     with writing(db, timeout=timeout) as database:
-        before = database.stats().file_bytes
-        with _watched(output, "compacting", db, before, set(os.listdir(db))):
+        database.flush()  # what compact() begins with: now all that it will read is in tables
+        found = database.stats()
+        before, earlier = found.file_bytes, found.compaction_read_bytes
+        with _watched(output, "compacting", lambda: database.stats().compaction_read_bytes - earlier, before):
             database.compact()
         output.note(f"{size(before)} before, {size(database.stats().file_bytes)} after")
     return FINE
 
 
 @contextmanager
-def _watched(output: Output, what: str, directory: str, total: int, known: set[str]) -> Iterator[None]:
-    """Show how far a job is that does not tell, by the length of the files it has made."""
+def _watched(output: Output, what: str, done: Callable[[], int], total: int) -> Iterator[None]:
+    """Show how far a job is that does not tell, by what `done` says of it now and then."""
     with output.progress(what) as report:
         if report is None:
             yield
@@ -124,7 +127,7 @@ def _watched(output: Output, what: str, directory: str, total: int, known: set[s
 
         def watch() -> None:
             while not is_over.wait(LOOK_SECONDS):
-                report(_new_bytes(directory, known), total)
+                report(done(), total)
 
         thread = threading.Thread(target=watch, daemon=True)
         thread.start()
@@ -133,14 +136,15 @@ def _watched(output: Output, what: str, directory: str, total: int, known: set[s
         finally:
             is_over.set()
             thread.join()
+        report(done(), total)
 
 
-def _new_bytes(directory: str, known: set[str]) -> int:
+def _table_bytes(directory: str) -> int:
     done = 0
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
-                if entry.name not in known and entry.name.endswith(".sst"):
+                if entry.name.endswith(".sst"):
                     done += entry.stat().st_size
     except OSError:  # gone in between, or not there yet
         pass
@@ -161,7 +165,8 @@ def destroy(output: Output, *, db: str, yes: bool) -> int:
 
 def import_(output: Output, *, source: str, db: str) -> int:
     """Copy all entries of another dbm into a new database."""
-    with finding(source), output.progress("importing", "entries") as report:
+    words = lambda: "" if is_database(db) else "nothing is imported"  # noqa: E731 - whole, or not at all
+    with leaving(words), finding(source), output.progress("importing", "entries") as report:
         done = import_dbm(source, db, progress=report)
     output.note(f"{many(done, 'entry', 'entries')} imported")
     return FINE
@@ -169,10 +174,21 @@ def import_(output: Output, *, source: str, db: str) -> int:
 
 def export(output: Output, *, db: str, destination: str, backend: str | None) -> int:
     """Copy all entries into a new database of another dbm."""
-    with finding(db), output.progress("exporting", "entries") as report:
+    was_there = _is_anything_at(destination)
+
+    def part() -> str:
+        if was_there or not _is_anything_at(destination):
+            return ""
+        return f"{output.path(destination)} holds a part: remove its files before the next try"
+
+    with leaving(part), finding(db), output.progress("exporting", "entries") as report:
         done = export_dbm(db, destination, backend=backend, progress=report)
     output.note(f"{many(done, 'entry', 'entries')} exported")
     return FINE
+
+
+def _is_anything_at(path: str) -> bool:
+    return any(os.path.lexists(path + suffix) for suffix in SUFFIXES)
 
 
 def whichdb(output: Output, *, files: list[str]) -> int:

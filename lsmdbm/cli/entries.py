@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from lsmdbm.cli import formats
 from lsmdbm.cli.opening import form_of, given, part_of, reading, stdin_bytes, writing
-from lsmdbm.cli.outcome import FINE, FOUND, USAGE, Refused
+from lsmdbm.cli.outcome import FINE, FOUND, USAGE, Refused, leaving
 from lsmdbm.cli.output import Output, Report, many
 from lsmdbm.ranges import Range
 from lsmdbm.tally import Tally, checked
@@ -162,17 +162,29 @@ def dump(
 
 def load(output: Output, *, db: str, file: str | None, form: str | None, timeout: float) -> int:
     """Read entries from a file, or from stdin, and set them."""
-    with _source(file) as stream, writing(db, timeout=timeout, creates=True) as database:
-        with output.progress("loading", "B" if _length(stream) else "entries") as report:
-            tally = Tally(_follow(stream, report), ())
-            found = formats.entries(stream, form or _form_of_name(file))
-            try:
-                database.update(checked(tally.over(found), tally))
-            except (ValueError, TypeError) as exc:
-                what = f"{exc}; the entries before it are written"
-                raise Refused(f"{file or 'stdin'}: {what}") from None
-        output.note(f"{many(tally.done, 'entry', 'entries')} loaded")
+    begun: list[Tally] = []
+    with (
+        leaving(lambda: _written(begun)),
+        _source(file) as stream,
+        writing(db, timeout=timeout, creates=True) as database,
+        output.progress("loading", "B" if _length(stream) else "entries") as report,
+    ):
+        tally = Tally(_follow(stream, report), ())
+        begun.append(tally)
+        found = formats.entries(stream, form or _form_of_name(file))
+        try:
+            database.update(checked(tally.over(found), tally))
+        except (ValueError, TypeError) as exc:
+            what = f"{exc}; the entries before it are written"
+            raise Refused(f"{file or 'stdin'}: {what}") from None
+    output.note(f"{many(tally.done, 'entry', 'entries')} loaded")
     return FINE
+
+
+def _written(begun: list[Tally]) -> str:
+    """Return what a load that ends early has left; nothing to say before it has begun."""
+    count = sum(tally.done for tally in begun)
+    return f"up to {many(count, 'entry', 'entries')} are written, and may be loaded again" if count else ""
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from lsmdbm._base.errors import CorruptionError, LockedError
 from lsmdbm.cli.escapes import line
@@ -36,6 +37,8 @@ def guarded(work: Callable[[], int | None]) -> int:
         flush()
         return code
     except Refused as exc:
+        if exc.__cause__ is not None:
+            trace()
         return complain(exc.text, exc.code)
     except KeyboardInterrupt:
         return complain("interrupted", INTERRUPTED)
@@ -43,9 +46,30 @@ def guarded(work: Callable[[], int | None]) -> int:
         let_go_of_stdout()
         return CLOSED_PIPE
     except Exception as exc:
-        if os.environ.get("LSMDBM_TRACEBACK"):
-            traceback.print_exc()
+        trace()
         return complain(reason(exc), FAILED)
+
+
+@contextmanager
+def leaving(words: Callable[[], str]) -> Iterator[None]:
+    """Say, with whatever ends the work early, what is left of it; nothing more if there are no words."""
+    try:
+        yield
+    except (Refused, BrokenPipeError):
+        raise
+    except (Exception, KeyboardInterrupt) as exc:
+        rest = words()
+        if not rest:
+            raise
+        if isinstance(exc, KeyboardInterrupt):
+            raise Refused(f"interrupted; {rest}", INTERRUPTED) from None
+        raise Refused(f"{reason(exc)}; {rest}", FAILED) from exc
+
+
+def trace() -> None:
+    """Show where an error came from, if somebody wants to know (rule 1)."""
+    if os.environ.get("LSMDBM_TRACEBACK"):
+        traceback.print_exc()
 
 
 def complain(text: str, code: int) -> int:

@@ -194,7 +194,7 @@ def test_codemap_misses_a_planted_module_and_a_removed_one(tmp_path):
 
 ARCHITECTURE = ROOT / "docs/architecture.md"
 KEEPS_APART = {"threading.RLock", "threading.Lock", "threading.Condition", "threading.local"}
-KEEPS_APART |= {"queue.SimpleQueue", "ThreadPoolExecutor"}
+KEEPS_APART |= {"_thread.RLock", "queue.SimpleQueue", "ThreadPoolExecutor"}
 
 
 def keeping_apart(root):
@@ -214,12 +214,13 @@ def test_every_lock_stands_in_the_table_of_locks(tmp_path):
     planted = {
         "a": "import threading\nx = threading.RLock()",
         "b": "import queue\nx = queue.SimpleQueue[int]()",
+        "c": "import _thread\nx = _thread.RLock()",
     }
     for name, source in planted.items():
         (tmp_path / f"lsmdbm/{name}.py").write_text(source)
 
     assert listed == keeping_apart(ROOT)
-    assert {"lsmdbm/a.py", "lsmdbm/b.py"} == keeping_apart(tmp_path)
+    assert {"lsmdbm/a.py", "lsmdbm/b.py", "lsmdbm/c.py"} == keeping_apart(tmp_path)
 
 
 def astray(section):

@@ -13,13 +13,15 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     " table_writer messages table_parts table_reader table_check salvage position",
     "lsmdbm._engine.": "names memtable merge version tables view count dead moment validation draft plan"
     " stats install mapped log appender wal keeping leveled tiered fifo picker samples jobs delegate ingest"
-    " background recovery feed tree reader syncer group writer durability reading store worker sharing"
-    " recognition check anatomy removal destination backup findings seniority remains repair building"
+    " background recovery feed tree reader syncer group writer durability reading store worker"
+    " recognition sharing check anatomy removal destination backup findings seniority remains repair building"
     " loading",
     "lsmdbm.": "coercion ranges source retries coding decoded_range decoded decoded_handle text snapshot"
     " transaction batch changes handle database tally writeback shelve registration migration maintenance"
-    " bulk aio.lane aio.stream aio.reads aio.snapshot aio.batch aio.transaction aio.handle aio.database"
-    " aio dbapi.errors dbapi.types dbapi.session"
+    " bulk aio.lane aio.stream aio.reads aio.snapshot aio.batch aio.transaction aio.handle aio.database aio"
+    " cache.keys cache.entries cache.lifetimes cache.space cache.aging cache.flights cache.memo cache.figures"
+    " cache.holding cache.mapping cache.cache cache"
+    " dbapi.errors dbapi.types dbapi.session"
     " dbapi.bounds dbapi.tokens dbapi.asking dbapi.codecs dbapi.values dbapi.kv dbapi.statements dbapi.schema"
     " dbapi.shaping dbapi.catalogue dbapi.spans dbapi.access dbapi.layout dbapi.rows dbapi.tables dbapi.ddl"
     " dbapi.cursor dbapi.connection dbapi"
@@ -43,7 +45,7 @@ HOMES = {  # imported module: prefix of the modules that may import it; () is no
     "prompt_toolkit": "lsmdbm.cli.prompt",
     "rich": "lsmdbm.cli.fancy",
     "struct": ("lsmdbm._format.", "lsmdbm.dbapi.values"),
-    "pickle": ("lsmdbm.shelve", "lsmdbm.cache", "lsmdbm.dbapi.codecs"),
+    "pickle": ("lsmdbm.shelve", "lsmdbm.dbapi.codecs"),
     "shelve": "lsmdbm.shelve",
     "os": (
         "lsmdbm._base.os_",
@@ -57,7 +59,7 @@ HOMES = {  # imported module: prefix of the modules that may import it; () is no
     "subprocess": "lsmdbm._base.process",
     "multiprocessing": (),
     "fcntl": "lsmdbm._base.os_file",
-    "time": ("lsmdbm._base.os_storage", "lsmdbm.cli."),
+    "time": ("lsmdbm._base.os_storage", "lsmdbm.cache.cache", "lsmdbm.cli."),
     "mmap": "lsmdbm._base.os_file",
     "tempfile": "lsmdbm.cli.bench",
 }

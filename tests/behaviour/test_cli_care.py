@@ -1,16 +1,20 @@
 """The verbs of care: verify, repair, backup, compact, destroy, import, export, whichdb; and bench."""
 
 import dbm.dumb
+import io
 import json
 import os
 import random
 import re
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 import lsmdbm
 from lsmdbm.cli import bench as benching
+from lsmdbm.cli import care
+from lsmdbm.cli.output import Output
 from support.commands import FRONTS, call
 
 
@@ -111,6 +115,58 @@ def test_compact_leaves_one_level(lsm, words):
     assert " before, " in found.err
     with lsmdbm.open(words) as db:
         assert (1, 0) == (db.stats().runs, db.stats().memtable_entries)
+
+
+class Watched(Output):
+    """An Output that keeps what it is told of how far something is."""
+
+    reports = ()
+
+    @contextmanager
+    def progress(self, what, unit="B"):
+        self.reports = []
+        yield lambda done, total: self.reports.append((done, total))
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    monkeypatch.setattr(care, "LOOK_SECONDS", 1e-3)
+    return Watched(io.BytesIO(), io.StringIO())
+
+
+def test_compact_tells_how_much_it_has_read_of_what_it_has_to_read(watched, path):
+    """It told how much was written, as a part of what was there: a third is where half was overwritten."""
+    with lsmdbm.open(path, "c", background="manual") as db:
+        for _ in range(4):  # the same keys, of which one in four is left
+            db.update((b"%06d" % number, os.urandom(20)) for number in range(20_000))
+            db.flush()
+        db["last"] = "one"
+    care.compact(watched, db=path, timeout=0)
+    with lsmdbm.open(path) as db:
+        left = db.stats().file_bytes
+    done, totals = zip(*watched.reports, strict=True)
+
+    assert 1 == len(set(totals))
+    assert sorted(done) == list(done)
+    assert 0.9 * totals[0] < done[-1] <= totals[0]
+    assert left < 0.5 * totals[0]
+
+
+@pytest.mark.parametrize("can_link", [True, False])
+def test_backup_tells_how_much_is_there_of_what_is_to_be_there(watched, words, path, can_link, monkeypatch):
+    def link(*_, **__):
+        raise OSError(18, "Invalid cross-device link")
+
+    if not can_link:
+        monkeypatch.setattr(os, "link", link)
+    care.backup(watched, db=words, destination=f"{path}-copy")
+    with lsmdbm.open(words) as db:
+        total = db.stats().file_bytes
+    done, totals = zip(*watched.reports, strict=True)
+
+    assert {total} == set(totals)
+    assert sorted(done) == list(done)
+    assert total <= done[-1] < 1.1 * total  # and a table of what the log held
 
 
 def test_destroy_wants_a_yes(lsm, words):

@@ -59,6 +59,18 @@ def test_what_is_not_ours_stays_and_is_named(path):
         lsmdbm.open(path, "c")
 
 
+def test_names_like_ours_do_not_make_it_ours(tmp_path):
+    """A directory of tables that RocksDB had written was removed."""
+    (tmp_path / "000008.sst").write_bytes(b"of a RocksDB")
+    (tmp_path / "000009.sst").touch()
+
+    with pytest.raises(error, match="not a database"):
+        lsmdbm.destroy(tmp_path)
+    with pytest.raises(error, match="not a database"):
+        lsmdbm.verify(tmp_path)
+    assert ["000008.sst", "000009.sst"] == sorted(os.listdir(tmp_path))
+
+
 def test_leftovers_of_ours_go_too(path):
     for name in ("000001.wal", "000090.man", "000091.sst", "9000000000000000000.sst"):
         (path / name).touch()

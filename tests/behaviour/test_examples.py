@@ -462,6 +462,24 @@ def test_http_client_prefers_an_old_answer_to_none(tmp_path, monkeypatch):
             client.get(f"{nobody}other")
 
 
+def test_memo_computes_in_its_first_run_alone(run):
+    first, second = (run(ROOT / "examples/memo.py").stdout for _ in range(2))
+
+    assert ["computed", "computed", "from the cache"] == re.findall("computed$|from the cache$", first, re.M)
+    assert first.replace(", computed", ", from the cache").replace("1 times", "0 times") == second
+    assert "1 times" in first
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 4, 30, 100])
+def test_memo_counts_primes(tmp_path, limit):
+    with lsmdbm.cache.Cache(tmp_path / "primes") as cache:
+        primes = load("memo").Primes(cache)
+        found = sum(all(number % each for each in range(2, number)) for number in range(2, limit))
+
+        assert found == primes.below(limit) == primes.below(limit)
+        assert [limit] == primes.computed
+
+
 PROGRAMS = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 
 

@@ -1,11 +1,16 @@
 """What is in the directory, and what is open: no more than the live set needs."""
 
+import errno
+import gc
 import os
 import random
 
 import pytest
 
 import lsmdbm
+from lsmdbm._base.errors import error
+from lsmdbm._base.os_file import OsFile
+from lsmdbm._engine.mapped import FIRST_LOG_BYTES
 from lsmdbm._engine.names import MANIFEST, TABLE, WAL, file_name, numbers, parse
 from lsmdbm._format.manifest import decode
 from support.child import Child
@@ -154,6 +159,72 @@ def descriptors(path):
         if target.startswith(path):
             found.append(target)
     return found
+
+
+@needs_proc
+@pytest.mark.parametrize("log_io", ["pwrite", "mmap"])
+def test_what_met_a_full_disk_is_let_go_of_at_once(path, monkeypatch, log_io):
+    """The error that stats() tells, and the one of a mapping, kept files open that were unlinked.
+
+    Their blocks stayed taken, so that on a full disk clear() and all that came after it failed as well.
+    """
+    pwrite, map_log = OsFile.pwrite, OsFile.map
+
+    def write(file, data, offset):
+        if file.path.endswith(TABLE):
+            raise error(errno.ENOSPC, os.strerror(errno.ENOSPC), file.path)
+        return pwrite(file, data, offset)
+
+    def map_small(file, length):
+        if length > FIRST_LOG_BYTES:
+            raise error(errno.ENOSPC, os.strerror(errno.ENOSPC), file.path)
+        map_log(file, length)
+
+    monkeypatch.setattr(OsFile, "pwrite", write)
+    monkeypatch.setattr(OsFile, "map", map_small)
+    gc.collect()
+    gc.disable()
+    try:
+        with lsmdbm.open(path, "c", log_io=log_io, memtable_bytes=64 << 10) as db:
+            refused = 0
+            for number in range(14):
+                try:
+                    db[b"%d" % number] = bytes(70 << 10 if number == 10 else 10 << 10)
+                except error:
+                    refused += 1
+            assert "No space left" in db.stats().trouble
+            assert (log_io == "mmap") == (refused > 0)
+            assert [] == [name for name in descriptors(path) if name.endswith((TABLE, " (deleted)"))]
+            db.clear()
+        assert [] == descriptors(path)
+    finally:
+        gc.enable()
+
+
+@needs_proc
+def test_an_error_that_is_kept_keeps_no_file_open(path, monkeypatch):
+    """Its traceback did, also past close(): of the log, and of a table that was unlinked."""
+    pwrite = OsFile.pwrite
+    full = []
+
+    def write(file, data, offset):
+        if file.path.endswith(tuple(full)):
+            raise error(errno.ENOSPC, os.strerror(errno.ENOSPC), file.path)
+        return pwrite(file, data, offset)
+
+    monkeypatch.setattr(OsFile, "pwrite", write)
+    kept = []
+    with lsmdbm.open(path, "c", background="manual") as db:
+        for kind, call in ((TABLE, db.flush), (WAL, lambda: db.update(b="2"))):
+            db["a"] = "1"
+            full[:] = [kind]
+            with pytest.raises(error) as caught:
+                call()
+            kept.append(caught.value)
+            full[:] = ()
+        assert [] == [name for name in descriptors(path) if name.endswith((TABLE, " (deleted)"))]
+    assert [] == descriptors(path)
+    assert 2 == len(kept)
 
 
 @needs_proc

@@ -14,6 +14,7 @@ import pytest
 
 import lsmdbm
 from lsmdbm import migration, tally
+from lsmdbm._engine.removal import destroy
 from lsmdbm.database import open_on
 from support.crash_storage import CrashStorage
 
@@ -233,9 +234,10 @@ def test_what_progress_raises_ends_the_import_and_leaves_the_source_as_it_was(ol
     assert before == {name: data for name, data in after.items() if not name.startswith("new/")}
     with STOCK[kind].open(old, "w") as db:  # nobody holds it
         assert 25 == len(db)
-    part = content(new)
-    assert {1: 10, 2: 20, 3: 25}[stop] == len(part)
-    assert part.items() <= entries.items()
+    if stop < 3:
+        assert not os.path.lexists(new)
+    else:  # the last report is of what is there
+        assert entries == content(new)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -255,19 +257,44 @@ def test_the_source_is_opened_for_reading(old, new, kind, monkeypatch):
     assert before.items() <= state_of(os.path.dirname(old)).items()
 
 
+@pytest.mark.parametrize("exists", [False, True], ids=["absent", "empty directory"])
 @pytest.mark.usefixtures("every_ten")
-def test_a_second_import_into_a_part_is_refused_and_n_clears_the_way(old, new):
-    fill("dbm.dumb", old, numbered(25))
-    with pytest.raises(Interruption):
-        lsmdbm.import_dbm(old, new, progress=Reports(1))
-    part = state_of(new)
+def test_an_import_that_is_interrupted_while_it_merges_leaves_what_was_there(old, new, exists, monkeypatch):
+    """It left a database with some of the entries, which looked like any other, and no second import."""
 
-    with pytest.raises(lsmdbm.error, match="holds entries already"):
-        lsmdbm.import_dbm(old, new)
-    assert part == state_of(new)
-    lsmdbm.open(new, "n").close()
-    assert 25 == lsmdbm.import_dbm(old, new)
-    assert numbered(25) == content(new)
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    if exists:
+        os.mkdir(new)
+    fill("dbm.dumb", old, {key: b"v" * 1000 for key in reversed(numbered(40))})
+    with monkeypatch.context() as patch:
+        patch.setattr("lsmdbm._engine.loading._Loader._merged", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            lsmdbm.import_dbm(old, new, memtable_bytes=1000)
+    assert exists is os.path.lexists(new)
+    assert not exists or [] == os.listdir(new)
+    assert 40 == lsmdbm.import_dbm(old, new)
+    assert [*numbered(40)] == [*content(new)]
+
+
+@pytest.mark.usefixtures("every_ten")
+def test_what_a_killed_import_leaves_is_no_database_and_destroy_removes_it(old, monkeypatch):
+    storage, images = CrashStorage(), []
+    monkeypatch.setattr(migration, "_STORAGE", storage)
+    lsmdbm.import_dbm(
+        *(numbered(25), "/new"), progress=lambda *_: images.append(storage.freeze()), memtable_bytes=100
+    )
+    *during, after = images
+
+    assert 2 == len(during)
+    for left in (image.crash(mode) for image in during for mode in ("kill", "strict")):
+        with pytest.raises(lsmdbm.error):
+            open_on(left, "/new", "r", 0o666, {})
+        if left.kind("/new") != "missing":
+            assert [] == destroy(left, "/new")
+    with open_on(after.crash("strict"), "/new", "r", 0o666, {}) as db:
+        assert numbered(25) == dict(db)
 
 
 def write(path, data=b"some text"):
@@ -281,14 +308,9 @@ def make(path, *names):
         write(os.path.join(path, name))
 
 
-@pytest.mark.parametrize(
-    "create",
-    [lambda path: lsmdbm.open(path, "c").close(), make, lambda path: make(path, "LOCK")],
-    ids=["empty database", "empty directory", "not born"],
-)
-def test_what_is_empty_is_a_destination(old, new, create):
+def test_an_empty_directory_is_a_destination(old, new):
     fill("dbm.dumb", old, ENTRIES)
-    create(new)
+    make(new)
 
     assert len(ENTRIES) == lsmdbm.import_dbm(old, new)
     assert ENTRIES == content(new)
@@ -296,8 +318,13 @@ def test_what_is_empty_is_a_destination(old, new, create):
 
 @pytest.mark.parametrize(
     "create",
-    [lambda path: lsmdbm.import_dbm({"a": "1"}, path), write, lambda path: make(path, "notes.txt")],
-    ids=["database", "file", "other directory"],
+    [
+        lambda path: lsmdbm.import_dbm({"a": "1"}, path),
+        lambda path: lsmdbm.open(path, "c").close(),
+        write,
+        lambda path: make(path, "notes.txt"),
+    ],
+    ids=["database", "empty database", "file", "other directory"],
 )
 def test_what_holds_something_is_no_destination_and_stays(old, new, create):
     fill("dbm.dumb", old, ENTRIES)
@@ -367,16 +394,17 @@ BAD = [  # what cannot be stored, and what the error says
 
 
 @pytest.mark.parametrize(("entries", "expected", "text"), BAD, ids=["long key", "value", "key", "surrogate"])
-def test_an_entry_that_cannot_be_stored_is_named(new, entries, expected, text):
+def test_an_entry_that_cannot_be_stored_is_named_and_nothing_is_left(new, entries, expected, text):
     with pytest.raises(expected, match=text):
         lsmdbm.import_dbm(entries, new)
 
-    assert len(entries) - 1 == len(content(new))
+    assert not os.path.lexists(new)
 
 
 def test_keys_that_become_one_are_an_error_and_not_dropped(new):
     with pytest.raises(lsmdbm.error, match="holds 1 keys after 2 entries"):
         lsmdbm.import_dbm({"a": "1", b"a": "2"}, new)
+    assert not os.path.lexists(new)
 
 
 class Keyed:
@@ -411,20 +439,6 @@ def test_options_and_mode_are_passed_on_and_checked_first(old, new):
     lsmdbm.import_dbm(old, new, mode=0o600, compression=None)
 
     assert {0o600} == {entry.stat().st_mode & 0o777 for entry in os.scandir(new)}
-
-
-@pytest.mark.parametrize("durability", ["none", "process"])
-def test_what_was_imported_survives_power_loss(old, monkeypatch, durability):
-    fill("dbm.dumb", old, ENTRIES)
-    storage, images = CrashStorage(), []
-    monkeypatch.setattr(migration, "open", lambda path, flag, **o: open_on(storage, path, flag, 0o666, o))
-
-    lsmdbm.import_dbm(
-        old, "/new", progress=lambda done, total: images.append(storage.freeze()), durability=durability
-    )
-    assert 1 == len(images)  # taken before close(), which makes durable too
-    with open_on(images[0].crash("strict"), "/new", "r", 0o666, {}) as db:
-        assert ENTRIES == dict(db)
 
 
 def test_import_ignores_whether_lsmdbm_is_registered(old, new, monkeypatch):

@@ -102,6 +102,34 @@ def test_fifo_below_its_bound_loses_nothing_and_folds_small_tables(seed, monkeyp
         assert db.verify()
 
 
+def test_tables_dropped_out_of_a_fold_take_nothing_else_with_them(seed, monkeypatch):
+    """The fold under way would take what is gone for void, and make holes where the others have entries."""
+    rng = random.Random(f"{seed} out of a fold")
+    monkeypatch.setattr(fifo, "MOST_RUNS", 10)
+    with opened(CrashStorage(1), **{**FIFO, "max_bytes": 1 << 30}) as db:
+        background = db._store._tree.background
+        while background.compacting is None:
+            db[b"%04d" % rng.randrange(600)] = rng.randbytes(100)
+        inputs, metas = background.compacting.plan.inputs, [*fifo.oldest_first(db._store.view.version)]
+        metas = metas[: 1 + min(map(metas.index, inputs))]  # the oldest of them, and all that are older
+        before, looks = dict(db.items()), []
+        gone = {key for meta in metas for keys, _ in db._store.view.entries_of(meta) for key in keys}
+        freed = db._store.drop_oldest(lambda chunks: looks.append(chunks) or len(looks) <= len(metas))
+        assert freed == sum(meta.file_bytes for meta in metas)
+        left = dict(db.items())
+
+        assert before.items() >= left.items()
+        assert before.keys() - left.keys() <= gone
+        drops = db.stats().drops
+        for _ in range(500):
+            key = b"%04d" % rng.randrange(600)
+            left[key] = db[key] = rng.randbytes(100)
+        assert left == dict(db.items()), f"seed {seed}"
+        assert db.stats().compactions > 0
+        assert 1 == drops == db.stats().drops
+        assert db.verify()
+
+
 def test_fifo_keeps_within_its_bound_and_keeps_the_newest():
     with opened(CrashStorage(1), compression=None, **FIFO) as db:
         for number in range(3000):

@@ -335,6 +335,49 @@ def test_verify_of_a_path_lets_writers_replace_tables_meanwhile(ruin):
         assert verify_on(storage, PATH).ok
 
 
+@pytest.mark.parametrize("nth", [1, 2])
+def test_verify_of_a_path_lets_writers_replace_a_manifest_before_it_is_opened(ruin, nth):
+    """Listed, and gone when it was to be read, it was a NotFoundError, or a problem of a replaced table."""
+    storage = ruin.storage()
+    with open_on(storage, PATH, "w", 0o666, {**TINY, "background": "manual"}) as db:
+        seen = []
+
+        def look(index, operation, path):
+            if operation == "open" and path.endswith(".man") and len(seen) < nth:
+                seen.append(path)
+                if len(seen) == nth:
+                    db["key00"] = "new"
+                    db.compact()
+
+        def begin(done, total):
+            if nth == 2 and len(seen) == 1:  # the next manifest is looked at because this table is gone
+                table = max(name for name in storage.contents(PATH) if name.endswith(".sst"))
+                storage.on_call = None
+                db["key01"] = "new"
+                db.compact()
+                assert table not in storage.contents(PATH)
+                storage.on_call = look
+
+        storage.on_call = look
+        found = verify_on(storage, PATH, begin)
+
+        assert found.ok, found.problems
+        assert nth == len(seen)
+
+
+def test_a_manifest_that_cannot_be_read_is_a_problem(ruin):
+    manifest = f"{PATH}/{ruin.names('man')[0]}"
+    storage = ruin.storage()
+
+    def fail(index, operation, path):
+        if operation == "open" and path == manifest:
+            raise error(5, "Input/output error", path)
+
+    storage.on_call = fail
+
+    assert [(manifest, "Input/output error")] == [(p.path, p.what) for p in verify_on(storage, PATH).problems]
+
+
 def test_a_table_that_vanishes_and_is_still_needed_is_a_problem(ruin):
     storage = ruin.storage()
     name = ruin.names("sst")[0]

@@ -23,6 +23,7 @@ finally:
 adapters = import_module("benchmarks.adapters")
 bars = import_module("benchmarks.bars")
 data = import_module("benchmarks.data")
+eviction = import_module("benchmarks.eviction")
 figures = import_module("benchmarks.figures")
 job = import_module("benchmarks.phases.job")
 command = import_module("benchmarks.__main__")

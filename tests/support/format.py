@@ -149,6 +149,7 @@ def table_writer(
     level: int | None = 1,
     bloom_bits: int = 12,
     dictionary: bytes = b"",
+    batch_bytes: int = 0,
 ) -> TableWriter:
     return TableWriter(
         *(file, number, salt),
@@ -156,6 +157,7 @@ def table_writer(
         level=level,
         bloom_bits=bloom_bits,
         dictionary=dictionary,
+        batch_bytes=batch_bytes,
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import lsmdbm
 from lsmdbm import bulk
+from lsmdbm.cache import Cache
 
 if TYPE_CHECKING:
     from typing_extensions import assert_type
@@ -77,6 +78,21 @@ async def use_tasks(path: str) -> None:
             assert_type(key, bytes)
 
 
+def use_cache(path: str) -> None:
+    with Cache(path, max_bytes=2_000_000, ttl=60) as cache:
+        cache[("user", 7)] = [1, 2]
+
+        @cache.memoize("square")
+        def square(number: int, times: int = 1) -> int:
+            return number * number * times
+
+        assert_type(square(4, times=2), int)
+        assert_type(cache.get_or_set("n", lambda: 5), int)
+        assert_type(cache.increment("hits"), int)
+        assert_type(cache.stats().hit_rate, "float | None")
+        square("4") if len(sys.argv) > 9 else None  # type: ignore[arg-type]
+
+
 def build(path: str) -> None:
     with bulk.TableWriter(path) as writer:
         writer.extend([("a", "1"), ("b", "2")])
@@ -86,6 +102,7 @@ def main(directory: str) -> None:
     use(f"{directory}/typed.lsm")
     use_shelf(f"{directory}/shelf.lsm")
     asyncio.run(use_tasks(f"{directory}/tasks.lsm"))
+    use_cache(f"{directory}/pages")
     build(f"{directory}/one.table")
 
 

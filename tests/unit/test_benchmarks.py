@@ -6,7 +6,19 @@ from collections import Counter
 
 import pytest
 
-from support.benches import ROOT, adapters, bars, data, figures, plots, report, results, runner, workloads
+from support.benches import (
+    ROOT,
+    adapters,
+    bars,
+    data,
+    eviction,
+    figures,
+    plots,
+    report,
+    results,
+    runner,
+    workloads,
+)
 
 
 def test_percentiles_are_of_the_sorted_figures_in_microseconds():
@@ -301,3 +313,16 @@ def test_the_page_lists_every_workload():
     listed = re.findall(r"^\| (\S+) \| (.*) \|$", section, re.MULTILINE)[2:]
 
     assert [(each.name, each.title) for each in workloads.WORKLOADS.values()] == listed
+
+
+def test_lru_misses_what_was_used_longest_ago():
+    assert 2 / 3 == pytest.approx(eviction.lru([1, 2, 1, 3, 1, 2], 2))
+    assert 1 / 3 == pytest.approx(eviction.lru([1, 2, 1, 3, 1, 2], 3))
+
+
+def test_where_nothing_is_evicted_every_way_misses_the_same(no_syncs):
+    head, _, *lines = eviction.table(keys=30, reads=60)
+    misses = [re.split(r" *\| *", line)[1:4:2] for line in lines]
+
+    assert 5 * len(eviction.SKEWS) == len(lines)
+    assert len(eviction.SKEWS) == len({tuple(each) for each in misses}), head

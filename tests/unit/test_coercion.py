@@ -133,3 +133,16 @@ def test_no_other_flag_is_one(flag):
     assert f"Flag must be one of 'r', 'w', 'c', or 'n', not {flag!r}" == str(caught.value)
     assert isinstance(caught.value, (ValueError, error))
     assert isinstance(caught.value, OSError)
+
+
+def test_a_flag_of_bytes_is_compared_with_no_str():
+    """Under `python -bb` that comparison is a BytesWarning, which took the place of the FlagError."""
+
+    class Compared(bytes):
+        __hash__ = bytes.__hash__
+
+        def __eq__(self, other):
+            raise BytesWarning("Comparison between bytes and string")
+
+    with pytest.raises(FlagError):
+        parse_flag(Compared(b"rw"))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lsmdbm._format import envelope
 from lsmdbm._format.coding import Malformed
-from lsmdbm._format.envelope import CRC_BYTES, MAX_COMPRESSED, WORTH, check, seal, unwrap, wrap
+from lsmdbm._format.envelope import CRC_BYTES, MANY, MAX_COMPRESSED, WORTH, check, seal, unwrap, wrap
 from support.documents import dictionary_for, documents
 from support.format import describe, flipped, place, seed_of, u8, u32, u64, with_crc
 from support.threads import in_threads
@@ -18,6 +18,7 @@ from support.threads import in_threads
 SEED = seed_of(18, 7)
 RAW = b"red, green, " * 20
 FRAME = zstandard.ZstdCompressor(level=1).compress(RAW)
+COMPRESSOR = zstandard.ZstdCompressor
 MAGIC = bytes.fromhex("28b52ffd")
 DOCUMENTS = documents(random.Random("envelope"), 900)
 DICTIONARY = dictionary_for(DOCUMENTS)
@@ -63,6 +64,75 @@ def test_frame_is_kept_only_where_it_saves_enough():
     assert stored == [
         frame if len(raw) - len(frame) >= WORTH else raw for raw, frame in zip(tried, frames, strict=True)
     ]
+
+
+def mixed(count):
+    """Return raw bytes of all kinds: too short, too long, compressible or not, and so many documents."""
+    odd = [
+        b"",
+        b"a",
+        bytes(WORTH),
+        bytes(WORTH + 1),
+        random.Random(2).randbytes(200),
+        bytes(MAX_COMPRESSED + 1),
+    ]
+    return [*odd, *(value * 2 for _, value in DOCUMENTS[:count]), RAW]
+
+
+@pytest.mark.parametrize("count", [0, MANY - 4, MANY - 3, MANY, 300])
+@pytest.mark.parametrize(
+    ("level", "dictionary"), [(None, b""), (-1, b""), (1, b""), (19, b""), (1, DICTIONARY)]
+)
+def test_bytes_are_compressed_together_as_each_alone(count, level, dictionary):
+    raws = mixed(count)
+
+    expected = [envelope.compress(raw, level, dictionary) for raw in raws]
+    assert expected == envelope.compress_all(raws, level, dictionary)
+
+
+@pytest.mark.parametrize(("count", "alone", "together"), [(MANY - 4, MANY - 1, 0), (MANY, 0, 1)])
+def test_many_frames_are_made_by_one_call(monkeypatch, count, alone, together):
+    calls = []
+
+    class Counting:
+        def __init__(self, level, **options):
+            self.real = COMPRESSOR(level, **options)
+
+        def compress(self, raw):
+            calls.append("alone")
+            return self.real.compress(raw)
+
+        def multi_compress_to_buffer(self, raws):
+            calls.append("together")
+            return self.real.multi_compress_to_buffer(raws)
+
+    monkeypatch.setattr(envelope, "_codecs", envelope._Codecs())
+    monkeypatch.setattr(envelope.zstandard, "ZstdCompressor", Counting)
+    envelope.compress_all(mixed(count), 1)
+
+    assert (alone, together) == (calls.count("alone"), calls.count("together"))
+
+
+def test_a_backend_that_knows_only_single_calls_will_do(monkeypatch):
+    class Single:
+        def __init__(self, level, **options):
+            self.compress = COMPRESSOR(level, **options).compress
+
+    expected = envelope.compress_all(mixed(MANY), 1)
+    monkeypatch.setattr(envelope, "_codecs", envelope._Codecs())
+    monkeypatch.setattr(envelope.zstandard, "ZstdCompressor", Single)
+
+    assert expected == envelope.compress_all(mixed(MANY), 1)
+
+
+def test_a_row_of_envelopes_is_each_at_its_place():
+    bodies = [b"", b"red", RAW, b"green"]
+    offset, expected = 28, []
+    for body in bodies:
+        expected.append(seal(body, SEED, offset))
+        offset += len(expected[-1])
+
+    assert expected == envelope.seal_all(bodies, SEED, 28)
 
 
 def test_what_is_longer_than_the_limit_is_neither_compressed_nor_expanded(monkeypatch):

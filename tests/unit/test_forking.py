@@ -11,12 +11,13 @@ START = """
     import os, signal, sys, threading
 
     class Finder:
-        \"\"\"Begin to look for sortedcontainers, and find it when told to.\"\"\"
+        \"\"\"Begin to look for a module, and find it when told to.\"\"\"
 
+        wanted = "sortedcontainers"
         begun, go = threading.Event(), threading.Event()
 
         def find_spec(self, name, path=None, target=None):
-            if name == "sortedcontainers":
+            if name == self.wanted:
                 self.begun.set()
                 self.go.wait()
 
@@ -66,6 +67,23 @@ def test_a_fork_waits_for_what_another_thread_is_importing(tmp_path):
                 own[b"key"] = b"value"
                 assert list(own) == [b"key"]
         assert status_of_child(use) == 0
+        thread.join()
+        """,
+        tmp_path,
+    )
+
+
+def test_a_fork_waits_for_the_first_use_of_a_name_by_another_thread(tmp_path):
+    run(
+        """
+        import lsmdbm
+        Finder.wanted = "lsmdbm.database"
+        sys.meta_path.insert(0, Finder())
+        thread = threading.Thread(target=lambda: lsmdbm.open)
+        thread.start()
+        Finder.begun.wait()
+        os.register_at_fork(before=Finder.go.set)  # called before those registered earlier
+        assert status_of_child(lambda: lsmdbm.open("own", "c").close()) == 0
         thread.join()
         """,
         tmp_path,

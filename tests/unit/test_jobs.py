@@ -8,7 +8,7 @@ import pytest
 from lsmdbm._base.errors import CorruptionError, error
 from lsmdbm._base.os_storage import OsStorage
 from lsmdbm._engine import jobs
-from lsmdbm._engine.jobs import ENTRY_BYTES, SPAN_BLOCKS, TableSpan, compact, flush
+from lsmdbm._engine.jobs import ENTRY_BYTES, SPAN_BLOCKS, STEP_ENTRIES, TableSpan, compact, flush
 from lsmdbm._engine.names import TABLE, file_name
 from lsmdbm._engine.picker import pick_everything
 from lsmdbm._engine.plan import Limits
@@ -17,7 +17,7 @@ from lsmdbm._format.dictionaries import SAMPLE_BLOCKS
 from lsmdbm._format.footer import FOOTER_BYTES, Footer
 from lsmdbm._format.table_check import problems_of
 from lsmdbm._format.table_reader import TableReader
-from lsmdbm._format.table_writer import BLOOM_STEP
+from lsmdbm._format.table_writer import BLOOM_STEP, TableWriter
 from support.crash_storage import SYNCS, UNLINKS, WRITES, Killed, failure
 from support.documents import documents
 from support.stage import Calls, Stage, live, memtable, merged, run
@@ -768,6 +768,27 @@ def test_no_step_of_a_compaction_reads_or_writes_much(monkeypatch, overlap):
     assert max(blocks) <= 2 * SPAN_BLOCKS  # a span of each
     assert max(calls) <= (0 if overlap else 2 * SPAN_BLOCKS) + 6  # and the footer and the index of each
     assert sum(blocks) > 600
+
+
+def test_a_long_window_is_written_in_several_steps(monkeypatch):
+    """Several runs have a span in it, and a span has 64 blocks beside a mapped log."""
+    stage = Stage(block_bytes=4096, compression=None, limits=Limits(1 << 20, 4, 1 << 20))
+    stage.shop = stage.shop._replace(span_blocks=64)
+    for first in range(3):
+        stage.add(0, entries(10_000, 3, first=first))
+    written, add = [], TableWriter.add
+    monkeypatch.setattr(
+        TableWriter,
+        "add",
+        lambda writer, keys, values: written.append(len(keys)) or add(writer, keys, values),
+    )
+    at_once = []
+    for _ in make_compaction(stage):
+        at_once.append(sum(written))
+        written.clear()
+
+    assert STEP_ENTRIES == max(at_once)
+    assert 30_000 == sum(at_once)
 
 
 def test_filling_the_filter_takes_steps_that_are_worth_something():

@@ -335,6 +335,19 @@ def test_fifo_keeps_its_newest_table_however_small_the_bound_is():
     assert pick(Version(((newest,),)), limits) is None
 
 
+@pytest.mark.parametrize(
+    ("over", "dropped"),
+    [({1}, [1]), ({3, 1, 2}, [3, 2, 1]), ({2}, []), ({1, 3}, [1]), (set(), []), ({9}, [])],
+)
+def test_fifo_drops_what_is_over_only_as_long_as_nothing_older_stays(over, dropped):
+    """What a table hides that stands further down would come back."""
+    version = Version((tuple(table_meta(number, b"a", b"z") for number in (4, 3, 2, 1)),))
+    plan = fifo.pick_over(version, over)
+
+    assert dropped == [meta.number for meta in plan.inputs] if plan else not dropped
+    assert plan is None or plan.is_drop
+
+
 def test_fifo_keeps_few_runs_and_writes_little_for_it():
     """A thousand flushes of one entry each, below the bound."""
     version, limits, written = Version(), Limits(100, 4, 100, 10, "fifo", 10_000), 0

@@ -16,3 +16,24 @@ def test_a_name_is_ours_from_the_first_time_it_is_asked_for(name, tmp_path):
 
     assert (0, "") == (done.returncode, done.stderr)
     assert done.stdout.startswith("True ")
+
+
+def test_with_the_first_name_come_the_others_that_were_imported_with_it(tmp_path):
+    """At the end of the interpreter a name could not be looked up, and a finalizer's `except` failed."""
+    program = (
+        "import lsmdbm, sys\n"
+        "lsmdbm.open\n"
+        "sys.meta_path = None\n"
+        "sys.modules.clear()\n"
+        "print(lsmdbm.FailedError.__name__, lsmdbm.Database.__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+
+    assert (0, "FailedError Database\n", "") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_what_somebody_has_put_in_the_place_of_a_name_stays(tmp_path):
+    program = "import lsmdbm; lsmdbm.open = len; lsmdbm.Text; lsmdbm.Database; print(lsmdbm.open is len)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+
+    assert (0, "True\n", "") == (done.returncode, done.stdout, done.stderr)

@@ -96,6 +96,27 @@ def test_recognition_only_reads_and_gives_the_directory_back(storage, place, mon
     assert all(directory._closed for directory in opened)
 
 
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_writer_that_replaces_everything_between_listing_and_look_is_recognised(storage, times):
+    """It was taken for no database, and with register() a stock module made another one beside it."""
+    with open_on(storage, PATH, "c", 0o666, {"background": "manual"}) as db:
+        db["a"] = "1"
+        db.flush()
+        replaced = []
+
+        def replace(index, operation, path):
+            if operation == "peek" and path.endswith(".man") and len(replaced) < times:
+                replaced.append(path)
+                db["a"] = "1"
+                db.compact()
+                assert path.rpartition("/")[2] not in storage.contents(PATH)
+
+        storage.on_call = replace
+        assert is_ours(storage, PATH)
+        storage.on_call = None
+        assert times == len(replaced)
+
+
 def test_a_sound_database_costs_one_small_read(storage):
     database(storage)
     before = storage.count

@@ -64,6 +64,10 @@ PLACES = {
     "a RocksDB": lambda storage: directory(
         storage, LOCK=b"", CURRENT=b"MANIFEST-000004\n", MANIFEST__000004=b"x", **{"000012_sst": b"table"}
     ),
+    "tables of a RocksDB": lambda storage: directory(
+        storage, LOCK=b"", **{"000012_sst": b"\0table", "000013_sst": b""}
+    ),
+    "a log of somebody": lambda storage: directory(storage, **{"000003_wal": b"LSM of somebody"}),
     "a database not born": lambda storage: directory(storage, LOCK=b"", **{"000001_man": b"LSMM"}),
     "a LOCK alone": lambda storage: directory(storage, LOCK=b""),
 }
@@ -76,6 +80,8 @@ EXPECTED = {  # r, w, c, n: what is in the database, or what is raised
     "another directory": (error, error, error, error),
     "a directory with a LOCK": (error, error, error, error),
     "a RocksDB": (error, error, error, error),
+    "tables of a RocksDB": (error, error, error, error),
+    "a log of somebody": (error, error, error, error),
     "a database not born": (NotFoundError, NotFoundError, NEW, NEW),
     "a LOCK alone": (NotFoundError, NotFoundError, NEW, NEW),
 }

@@ -20,7 +20,7 @@ from lsmdbm._engine import writer as writer_module
 from lsmdbm._engine.appender import BUFFER_BYTES, BUFFER_SECONDS
 from lsmdbm._engine.recovery import CHAIN_LOGS
 from lsmdbm._engine.tree import STALL_MEMTABLES
-from lsmdbm._format import records
+from lsmdbm._format import envelope, records
 from support.crash_storage import MODES, WRITES, CrashFile, CrashStorage, Killed, failure
 from support.disk import POWER_LOSSES
 from support.engine import PATH, calls_since, close, current, entries, log, names, open_store, writes
@@ -79,6 +79,31 @@ def recovered(storage, mode="kill", seed=0):
     found = entries(store)
     close(crashed, store)
     return found
+
+
+@pytest.mark.parametrize(("log_io", "batches", "reads"), [("pwrite", 5, 14), ("mmap", 2, 4)])
+def test_beside_a_mapped_log_background_work_gives_up_the_gil_seldom(
+    storage, opened, monkeypatch, log_io, batches, reads
+):
+    """Each of these calls may cost 5 ms beside a thread that computes."""
+    store = opened(log_io=log_io, memtable_bytes=32 << 20, block_bytes=4096, **MANUAL)
+    made, compress_all = [], envelope.compress_all
+    monkeypatch.setattr(envelope, "compress_all", lambda *given: made.append(1) or compress_all(*given))
+
+    def calls(operation, start):
+        return len(
+            [call for call in calls_since(storage, start) if call.startswith(operation) and ".sst" in call]
+        )
+
+    fill(store, 1100, 1000)
+    store.flush()
+    flushed = storage.count
+    assert (batches, batches) == (len(made), calls("pwrite", 0))
+
+    store.put(b"0000", b"new")
+    store.put(b"1099", b"new")
+    store.compact()
+    assert reads == calls("pread", flushed) - 5  # which open the tables
 
 
 # Single writes and reads
@@ -1233,6 +1258,34 @@ def test_clear_drops_a_flush_that_is_under_way(storage, opened):
     assert 3 == len(entries(store))
     assert entries(store) == recovered(storage)
     assert {f"{meta.number:06d}.sst" for meta in store.view.version} == set(names(storage, "sst"))
+
+
+def test_at_none_a_full_disk_refuses_writes_once_the_buffer_is_full(storage, opened):
+    """Each write raised, took place all the same, and made the buffer larger, as long as memory lasted."""
+    store = opened(durability="none", memtable_bytes=1 << 20)
+    expected = fill(store, 5)
+    store.sync()
+    no_space_for(storage, ".wal")
+    refused = 0
+    for number in range(200):
+        try:
+            store.put(b"%04d" % number, bytes(1000))
+        except error as exc:
+            refused += 1
+            assert (errno.ENOSPC, expected.get(b"%04d" % number)) == (exc.errno, store.get(b"%04d" % number))
+        else:
+            expected[b"%04d" % number] = bytes(1000)
+    assert BUFFER_BYTES // 1100 < 200 - refused <= BUFFER_BYTES // 1000 + 1
+    assert expected == entries(store)
+    for call in (store.sync, store.clear, lambda: store.batch([b"x"], [b""])):
+        with pytest.raises(error, match="No space left"):
+            call()
+    assert expected == entries(store)
+
+    storage.on_call = None
+    store.put(b"x", b"")
+    store.sync()
+    assert {**expected, b"x": b""} == entries(store) == recovered(storage)
 
 
 # Durability

@@ -421,6 +421,43 @@ def test_entries_and_passed_blocks_mix():
     assert (5, 2, 3) == (mixed.entries, mixed.tombstones, open_table(target, mixed).block_count)
 
 
+@pytest.mark.parametrize("batch_bytes", [1, 100, 1000, 1 << 20])
+@pytest.mark.parametrize("dictionary", [b"", DICTIONARY])
+def test_a_table_is_the_same_however_many_blocks_wait_for_each_other(batch_bytes, dictionary):
+    passed, meta = build_table(DOCUMENTS[300:600], block_bytes=512, dictionary=dictionary)
+    reader = open_table(passed, meta)
+
+    def written(**settings):
+        file = MemoryFile()
+        writer = table_writer(file, block_bytes=512, dictionary=dictionary, **settings)
+        for low in range(0, 300, 50):
+            writer.add(*chunk_of(DOCUMENTS[low : low + 50]))
+        for index in range(reader.block_count):
+            writer.add_block(reader.stored_block(index, 1, dictionary))
+        writer.add(*chunk_of([*DOCUMENTS[600:], (b"~", None)]))
+        return finish(writer), file.data
+
+    assert written() == written(batch_bytes=batch_bytes)
+
+
+def test_blocks_that_wait_are_compressed_by_one_call_and_written_by_one(monkeypatch):
+    entries = [(b"%08d" % number, b"%050d" % number * 2) for number in range(20_000)]
+    batches, compress_all = [], envelope.compress_all
+    file = MemoryFile()
+    writer = table_writer(file, block_bytes=4096, batch_bytes=512 << 10)
+    monkeypatch.setattr(
+        envelope, "compress_all", lambda raws, *given: batches.append(len(raws)) or compress_all(raws, *given)
+    )
+    for low in range(0, len(entries), 100):
+        writer.add(*chunk_of(entries[low : low + 100]))
+    meta = finish(writer)
+    blocks = open_table(file, meta).block_count
+
+    assert 2 * blocks == sum(batches)
+    assert -(-meta.raw_bytes // (512 << 10)) == len(batches)
+    assert 1 == len(file.pwrites)  # what is in it is less than a batch, compressed
+
+
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 100])
 def test_no_block_has_more_keys_than_a_reader_takes(monkeypatch, step):
     monkeypatch.setattr(table_writer_module, "MAX_COUNT", 3)
