@@ -6,6 +6,7 @@
 The fixtures `seed` and `budget` hand them to tests; hypothesis follows both.
 """
 
+import gc
 import os
 import random
 import tempfile
@@ -58,6 +59,13 @@ def pytest_configure(config):
     if config.getoption("--hypothesis-seed") is None:
         config.option.hypothesis_seed = os.environ["LSMDBM_SEED"]
     config.pluginmanager.register(Doctests())
+
+
+def pytest_collection_finish():
+    """Let collections of garbage pass over what stays to the end: modules, and thousands of tests."""
+    if gc.get_freeze_count() < 1000:  # else a run inside a test; 3.12 freezes some hundred by itself
+        gc.collect()
+        gc.freeze()
 
 
 def run_line():

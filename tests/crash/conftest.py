@@ -9,9 +9,6 @@ import pytest
 def seldom_collections():
     """Millions of objects come and go here, few of them in cycles: looking for those costs a fifth."""
     thresholds = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
     gc.set_threshold(100_000, *thresholds[1:])
     yield
     gc.set_threshold(*thresholds)
-    gc.unfreeze()
