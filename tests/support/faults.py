@@ -108,7 +108,7 @@ def site_of_call(operation: str) -> Site:
     callers = []
     site = Site("", 0, operation)
     frame = sys._getframe(1)
-    while frame is not None:
+    while frame is not None and frame.f_code is not Trial.run.__code__:  # below is the test, deep in pytest
         module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_name
         if module.startswith("lsmdbm."):
             callers.append(name)
@@ -171,6 +171,7 @@ class Trial:
         self.sites = {}
         self.struck: list[Site] = []
         self.faults = faults
+        self.targets = {fault.index for fault in faults}
         self._prepare()
         try:
             self._go()
@@ -240,7 +241,7 @@ class Trial:
 
     def _note(self, index: int, operation: str, path: str) -> None:
         index -= self.first
-        is_struck = any(index == fault.index for fault in self.faults)
+        is_struck = index in self.targets
         if is_struck or not self.faults or (self.struck and self.follows):
             self.sites[index] = site_of_call(operation)
         if is_struck:
