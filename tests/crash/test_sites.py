@@ -32,7 +32,7 @@ PACKAGE = Path(lsmdbm.__file__).parent
 TESTS = Path(__file__).parents[1]
 SETTINGS = TESTS.parent / "pyproject.toml"
 SAMPLE = {"small": 1, "default": 3}  # sites; the larger budgets take all
-SAMPLE_BEYOND = {"small": 4}  # of those that no crash needs
+SAMPLE_BEYOND = {"small": 2}  # of those that no crash needs
 LIMIT = 20_000  # states, faults or flips within which a suite has to notice
 
 
@@ -408,6 +408,7 @@ SITES = {**SYNC_SITES, **SUSPECT_SITES, **ORDER_SITES, **RECOVERY_SITES, **CHECK
 UNIT_MAPPED = "unit/test_mapped.py"
 COPIES, REMOVAL = "crash/test_copies_and_removal.py", "behaviour/test_destroy.py"
 INGEST = "crash/test_ingest.py"
+FINISHED = f"{INGEST}::test_a_finished_file_survives_power_loss"
 BEYOND_CRASHES = {
     Site(
         *("what tables hold is not replayed", RECOVERY, "_Replay._replay"),
@@ -435,8 +436,8 @@ BEYOND_CRASHES = {
     Site("before a write", WRITER, "Writer.prepare_write", "self.tree.settle_ingest()"): INGEST,
     Site("before the end", DURABILITY, "Durability.end_log", "tree.settle_ingest()"): INGEST,
     Site("before a sync", WRITER, "Writer.settle", "self.tree.is_unsettled", NO): INGEST,
-    Site("bytes of a file", "_engine.building", "Building.finish", "self._file.fsync()"): INGEST,
-    Site("the name of a file", "_engine.building", "Building.finish", "self._directory.sync()"): INGEST,
+    Site("bytes of a file", "_engine.building", "Building.finish", "self._file.fsync()"): FINISHED,
+    Site("the name of a file", "_engine.building", "Building.finish", "self._directory.sync()"): FINISHED,
     Site(
         *("a log is mapped anew", MAPPED, "Mapper.map", "file.unmap(0)")
     ): f"{UNIT_MAPPED}::test_a_log_whose_mapping_was_interrupted_is_mapped_anew",
@@ -514,7 +515,7 @@ def after(site):
 
 @pytest.mark.parametrize("suite", sorted({suite.__name__ for suite in SITES.values()}))
 def test_nothing_is_noticed_while_no_step_is_missing(suite):
-    figure = {"small": 10, "default": 100, "crash": 5000, "long": 100_000}
+    figure = {"small": 3, "default": 50, "crash": 5000, "long": 100_000}
     with Budget("T0", **figure, part=suite) as reach:
         for case in reach:
             globals()[suite](case, reach)

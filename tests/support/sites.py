@@ -15,6 +15,7 @@ Thread safety: none.
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import importlib
 import inspect
@@ -48,9 +49,11 @@ class _Swap(ast.NodeTransformer):
     def __init__(self, site: Site) -> None:
         self.site = site
         self.seen = 0
+        (wanted,) = ast.parse(site.text).body
+        self._kinds = (type(wanted), type(wanted.value)) if isinstance(wanted, ast.Expr) else (type(wanted),)
 
     def generic_visit(self, node: ast.AST) -> Any:
-        if not isinstance(node, (ast.stmt, ast.expr)) or unparsed(node) != self.site.text:
+        if type(node) not in self._kinds or unparsed(node) != self.site.text:
             return super().generic_visit(node)
         self.seen += 1
         if self.seen - 1 != self.site.place:
@@ -68,7 +71,7 @@ def source(module: str) -> str:
     return inspect.getsource(importlib.import_module(f"lsmdbm.{module}"))
 
 
-def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
+def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.stmt]]:
     """Yield every function that is not inside another one, with its qualified name."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.ClassDef):
@@ -77,21 +80,29 @@ def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
             yield prefix + node.name, node
 
 
+@functools.cache
+def _functions_of(module: str) -> dict[str, ast.stmt]:
+    return dict(functions(ast.parse(source(module))))
+
+
 def changed_code(site: Site) -> CodeType:
     """Return the code of the function without the step.
 
     Raises:
         LookupError: the text is not there, or more than once and no place is given.
     """
-    tree = ast.parse(source(site.module))
-    found = dict(functions(tree)).get(site.function)
-    if found is None:
+    whole = _functions_of(site.module).get(site.function)
+    if whole is None:
         raise LookupError(f"{site.module}: there is no {site.function}")
+    found = copy.deepcopy(whole)
     swap = _Swap(site)
     swap.generic_visit(found)
     if swap.seen <= site.place:
         raise LookupError(f"{site.module}, {site.function}: {swap.seen} times {site.text!r}")
-    code = compile(ast.fix_missing_locations(tree), f"<{site.name}>", "exec")
+    for name in reversed(site.function.split(".")[:-1]):  # nothing but the function and its classes
+        found = ast.ClassDef(name, bases=[], keywords=[], body=[found], decorator_list=[], type_params=[])
+    tree = ast.Module([*ast.parse("from __future__ import annotations").body, found], type_ignores=[])
+    code = compile(ast.fix_missing_locations(tree), f"<{site.name}>", "exec", dont_inherit=True)
     for name in site.function.split("."):
         code = next(c for c in code.co_consts if isinstance(c, CodeType) and c.co_name == name)
     return code
@@ -124,7 +135,7 @@ def removed(site: Site) -> Iterator[None]:
 def steps(module: str) -> Counter[tuple[str, str]]:
     """Return function and text of every sync, truncation and comparison of a checksum in a module."""
     found: Counter[tuple[str, str]] = Counter()
-    for name, node in functions(ast.parse(source(module))):
+    for name, node in _functions_of(module).items():
         found.update((name, ast.unparse(step)) for step in ast.walk(node) if is_step(step))
     return found
 
@@ -137,8 +148,9 @@ def steps_in(text: str) -> Iterator[str]:
 def is_step(node: ast.AST) -> bool:
     """Return whether this is something that has to be a site, or part of one."""
     if isinstance(node, ast.Attribute):
-        owner = ast.unparse(node.value).rpartition(".")[2]
-        return node.attr in SYNCS or (node.attr == "sync" and owner in DIRECTORIES)
+        if node.attr != "sync":
+            return node.attr in SYNCS
+        return ast.unparse(node.value).rpartition(".")[2] in DIRECTORIES
     if isinstance(node, ast.Compare):
         return "crc" in unparsed(node).replace("CRC_BYTES", "")
     return False
