@@ -17,7 +17,7 @@ from support import exam
 from support.budgets import Budget
 from support.specimens import PATH, at_random, specimens
 
-FLIPS = {"small": 200, "default": 2500, "crash": 200_000, "long": 5_000_000}
+FLIPS = {"small": 200, "default": 1000, "crash": 200_000, "long": 5_000_000}
 OTHERS = {"small": 100, "default": 500, "crash": 24_000, "long": 500_000}
 OPTIONS = {"memtable_bytes": 1 << 20, "cache_bytes": 1 << 20}
 WITH_LIVE_TABLES = ("levels", "compressed")  # in the others no table, or not each, is needed

@@ -22,7 +22,7 @@ FILES = {
     "/first": {b"key%02d" % number: b"first" for number in range(5, 20)},
     "/second": {b"key%02d" % number: b"second" for number in range(15, 30)},
 }
-SAMPLE = {"small": 40, "default": 400}  # faults; the larger budgets take all
+SAMPLE = {"small": 40, "default": 150}  # faults; the larger budgets take all
 AFTER = {**BEFORE, **FILES["/first"], **FILES["/second"]}
 
 

@@ -6,6 +6,7 @@ Transactions have a machine of their own: test_stateful_transactions.py.
 """
 
 import itertools
+import os
 import random
 from contextlib import contextmanager, suppress
 
@@ -502,4 +503,8 @@ class DatabaseAndModel(RuleBasedStateMachine):
 
 
 TestDatabaseAndModel = DatabaseAndModel.TestCase
-TestDatabaseAndModel.settings = settings(stateful_step_count=60)
+EXAMPLES = {"default": 40}  # the other budgets take as many as any property does
+TestDatabaseAndModel.settings = settings(
+    stateful_step_count=60,
+    max_examples=EXAMPLES.get(os.environ["LSMDBM_BUDGET"], settings.default.max_examples),
+)

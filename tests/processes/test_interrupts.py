@@ -335,7 +335,7 @@ def crowded(path):
 
 def every(budget, seed):
     """How far apart the opcodes are at which one of these is interrupted, and where that begins."""
-    stride = {"small": 41, "default": 7}.get(budget, 1)
+    stride = {"small": 41, "default": 17}.get(budget, 1)
     return itertools.count(seed % stride, stride)
 
 

@@ -343,13 +343,14 @@ def read_bytes(storage):
 
 @pytest.mark.parametrize("log_io", ["pwrite", "mmap"])
 @pytest.mark.parametrize("keep_bytes", [0, 1 << 20])
-def test_a_reader_that_refreshes_shows_what_a_new_one_shows(storage, seed, log_io, keep_bytes):
+def test_a_reader_that_refreshes_shows_what_a_new_one_shows(storage, seed, budget, log_io, keep_bytes):
     rng = random.Random(f"{seed} {log_io} {keep_bytes}")
     store = open_store(storage, memtable_bytes=4096, log_io=log_io, log_keep_bytes=keep_bytes)
     reader = reader_of(storage)
     keys = [b"%02d" % number for number in range(30)]
     followed = 0
-    for _ in range(150):
+    steps = 60 if budget == "small" else 150
+    for _ in range(steps):
         low, high = sorted(rng.sample(keys, 2))
         what = rng.choice(["put"] * 10 + ["batch", "range", "take", "sync", "flush", "clear", "reopen"])
         if what == "put":
@@ -374,7 +375,7 @@ def test_a_reader_that_refreshes_shows_what_a_new_one_shows(storage, seed, log_i
         assert [fresh.get(key) for key in keys] == [reader.get(key) for key in keys]
         assert fresh.position() == reader.position()
         assert fresh.stats().levels == reader.stats().levels
-    assert followed > 40
+    assert followed > steps / 4
     close(storage, store)
 
 
