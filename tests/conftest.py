@@ -9,6 +9,7 @@ The fixtures `seed` and `budget` hand them to tests; hypothesis follows both.
 import gc
 import os
 import random
+import signal
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,9 @@ BUDGETS = {"small": 20, "default": 100, "crash": 100, "long": 2000}  # examples 
 
 os.environ.setdefault("LSMDBM_SEED", str(random.SystemRandom().randrange(1 << 32)))
 os.environ.setdefault("LSMDBM_BUDGET", "default")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as behind nohup: tests send it, children inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 for name, examples in BUDGETS.items():
     settings.register_profile(
