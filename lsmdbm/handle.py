@@ -389,6 +389,8 @@ class Handle:
     def __del__(self) -> None:
         if getattr(self, "_store", _CLOSED) is _CLOSED:
             return
+        if globals()["leave"] is None:  # the interpreter has ended, and emptied the modules that all rests on
+            return
         try:
             warnings.warn(f"unclosed database {self.path!r}", ResourceWarning, source=self, stacklevel=2)
         finally:

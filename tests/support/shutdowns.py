@@ -9,12 +9,14 @@ Thread safety: none.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
 import random
 import signal
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -119,6 +121,17 @@ def generator_open(db: lsmdbm.Database) -> None:
     next(KEEP["generator"])
 
 
+def in_an_older_module(db: lsmdbm.Database) -> None:
+    """Held by a module that outlives ours, as programs do that import us late: ours are emptied first."""
+    ours = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "lsmdbm"}
+    holder = sys.modules["holder"] = types.ModuleType("holder")
+    vars(holder).update(db=db, ours=[*ours.values()])
+    for name, module in ours.items():
+        del sys.modules[name]
+        sys.modules[name] = module  # behind it
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(holder))  # held by C, where no collection sees it
+
+
 def closed_beside_a_stopped_thread(db: lsmdbm.Database) -> None:
     """A late close, while a daemon thread was stopped in the middle of a sync: nothing can be waited for."""
 
@@ -195,6 +208,7 @@ ENDS: dict[str, tuple[Callable[[lsmdbm.Database], None], int]] = {
         (thread_that_outlives_main, 0),
         (iterator_open, 0),
         (generator_open, 0),
+        (in_an_older_module, 0),
         (closed_beside_a_stopped_thread, 0),
         (finalizer_that_writes, 0),
         (job_under_way, 0),
