@@ -6,13 +6,16 @@ Rules
   2. A database that is not born, with no file but LOCK, is none: an empty directory is none either, and both
      are as good as nothing for every flag.
   3. A directory without a manifest is somebody else's if other files are in it, or if nothing in it begins
-     like ours, though its names do: RocksDB has LOCK and 000008.sst.  Then no flag writes into it.
+     like ours, though its names do: RocksDB has LOCK and 000008.sst.  Then no flag writes into it.  Zeros may
+     stand for anything: a loss of power leaves them.
   4. Nothing is written, created or locked.  What cannot be read is not recognised, and no error.
 
 Thread safety: pure functions of what is on disk.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from lsmdbm._base.errors import error
 from lsmdbm._base.storage import Directory, Storage
@@ -49,8 +52,13 @@ def is_foreign(directory: Directory, names: list[str]) -> bool:
         return False
     if any(name != LOCK for name in set(names).difference(ours)):
         return True
-    is_written = any(directory.peek(name).strip(b"\0") for name in ours)  # no loss of power left them so
-    return is_written and not _begin_like_ours(directory, ours)
+    written = [(magic, head) for magic, head in _heads(directory, names) if head.strip(b"\0")]
+    return bool(written) and not any(_may_be_torn(head, magic) for magic, head in written)
+
+
+def _may_be_torn(head: bytes, magic: bytes) -> bool:
+    """Return whether a file may be ours, some of which a loss of power has left as zeros."""
+    return all(found in (0, due) for found, due in zip(head, magic, strict=False))
 
 
 def _holds_magic(directory: Directory) -> bool:
@@ -65,8 +73,11 @@ def _holds_magic(directory: Directory) -> bool:
 
 
 def _begin_like_ours(directory: Directory, names: list[str]) -> bool:
-    return any(
-        directory.peek(file_name(number, kind)).startswith(magic)
-        for kind, magic in MAGICS.items()
-        for number in reversed(numbers(names, kind))
-    )
+    return any(head.startswith(magic) for magic, head in _heads(directory, names))
+
+
+def _heads(directory: Directory, names: list[str]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield, for each numbered file, the magic of its kind, and what it begins with."""
+    for kind, magic in MAGICS.items():
+        for number in reversed(numbers(names, kind)):
+            yield magic, directory.peek(file_name(number, kind))

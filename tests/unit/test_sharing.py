@@ -69,6 +69,9 @@ PLACES = {
     ),
     "a log of somebody": lambda storage: directory(storage, **{"000003_wal": b"LSM of somebody"}),
     "a database not born": lambda storage: directory(storage, LOCK=b"", **{"000001_man": b"LSMM"}),
+    "a table without its head": lambda storage: directory(
+        storage, LOCK=b"", **{"000012_sst": b"\0" * 64 + b"table"}
+    ),
     "a LOCK alone": lambda storage: directory(storage, LOCK=b""),
 }
 NEW, OLD = {}, {b"key": b"value"}
@@ -83,6 +86,7 @@ EXPECTED = {  # r, w, c, n: what is in the database, or what is raised
     "tables of a RocksDB": (error, error, error, error),
     "a log of somebody": (error, error, error, error),
     "a database not born": (NotFoundError, NotFoundError, NEW, NEW),
+    "a table without its head": (NotFoundError, NotFoundError, NEW, NEW),
     "a LOCK alone": (NotFoundError, NotFoundError, NEW, NEW),
 }
 
