@@ -75,6 +75,9 @@ HARMLESS = {  # why a fault may go by without a word
     "a log without a mark is suspect, no more": lambda fault, site: (
         {"_mark", "_mark_ended"} & set(site.callers) and fault.errno in DISK_FULL
     ),
+    "what a full disk has no room for is held on to, up to a bound, and written later": lambda fault, site: (
+        "_drain_if_there_is_room" in site.callers and fault.errno in DISK_FULL
+    ),
     "a log that cannot be mapped is written by system calls": lambda fault, site: (
         site.operation == "map" and fault.errno not in DISK_FULL
     ),
