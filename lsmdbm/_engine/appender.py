@@ -226,13 +226,16 @@ class Appender:
         self.written_bytes += length
 
     def unapplied(self) -> Record | None:
-        """Return the record at `position`, if a whole one was written and then not advanced over."""
+        """Return the record at `position`, if a whole one was written and then not advanced over.
+
+        Over a mark it advances itself: whoever follows may have read it, and goes on behind it.
+        """
         file, header = self._file, self._header
         if file is None or header is None:
             return None
         offset, seq = self.position
-        if self.buffered:
-            data = self._buffer[-1] if self._buffer else b""
+        if self._buffer:
+            data = self._buffer[-1]
         elif offset == HEADER_BYTES and file.pread(HEADER_BYTES, 0) != header.encode():
             return None
         else:
@@ -240,8 +243,13 @@ class Appender:
             rest = file.size() - offset - len(data)
             data += file.pread(min(records.payload_bytes(data), rest), offset + len(data))
         record = records.record_at(bytes(offset) + data, offset, header.seed)
-        is_next = record is not None and record.seq == seq and not records.is_mark(record)
-        return record if is_next else None
+        if record is None or record.seq != seq:
+            return None
+        if records.is_mark(record):
+            self.position = (record.end, seq)
+            self._marked_end = record.end
+            return None
+        return record
 
     # -- durability "none": records wait in a buffer ------------------------------------------------
 

@@ -176,7 +176,7 @@ class Durability:
                     writer.tree.background.drop_all()  # their files may have lost their names for good
                 raise
             with writer.lock:
-                wal.note_durable(target, mark=seq is None)
+                writer.note_durable(target, mark=seq is None)
 
     # -- the end ------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ from lsmdbm._engine.ingest import Source
 from lsmdbm._engine.install import synced
 from lsmdbm._engine.recovery import Recovered
 from lsmdbm._engine.tree import Tree
-from lsmdbm._engine.wal import Wal
+from lsmdbm._engine.wal import Target, Wal
 from lsmdbm._format import records
 
 QUANTUM = 16 << 10  # bytes of log between two turns of background work, at most,
@@ -226,6 +226,12 @@ class Writer:
         is_built_on = self.recovered is not None and self.recovered.is_suspect
         if is_built_on or self.tree.is_unsettled:
             self.prepare_write()
+
+    def note_durable(self, target: Target, *, mark: bool) -> None:
+        """Take note that `target` was synced; see Wal."""
+        was_ready, self._ready = self._ready, False  # interrupted, it may have left a mark to be looked for
+        self.wal.note_durable(target, mark=mark)
+        self._ready = was_ready
 
     def write_out(self) -> None:
         """Have everything that was written in the files of the logs.

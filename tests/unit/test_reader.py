@@ -12,6 +12,7 @@ from lsmdbm._base.intervals import interval
 from lsmdbm._base.options import Options
 from lsmdbm._engine.feed import FIRST_BYTES
 from lsmdbm._engine.reader import PASSES, SECONDS, Reader
+from lsmdbm._engine.wal import Wal
 from support.crash_storage import READS, CrashFile, CrashStorage
 from support.engine import MODE, PATH, TINY, calls_since, close, entries, names, open_store
 
@@ -98,6 +99,41 @@ def test_reader_whose_closing_was_interrupted_is_closed_by_the_next(storage, sto
     reader.close()
 
     assert {} == reader._tables._held
+
+
+@pytest.mark.parametrize("durability", ["process", "none"])
+def test_reader_that_has_read_a_mark_whose_writer_was_interrupted_sees_what_comes(
+    storage, store, monkeypatch, durability
+):
+    """The next record went over the mark, and ended in front of where the reader went on."""
+    close(storage, store)
+    store = open_store(storage, durability=durability)
+    store.put(b"key", b"value")
+    whole, mark = Wal._store, Wal._mark
+
+    def interrupted(wal, data, offset):
+        whole(wal, data, offset)
+        if data:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+    def interrupted_mark(wal, header, durable):
+        wal.drain()
+        monkeypatch.setattr(Wal, "_store", interrupted)
+        mark(wal, header, durable)
+
+    monkeypatch.setattr(Wal, "_mark", interrupted_mark)
+    with pytest.raises(KeyboardInterrupt):
+        store.sync()
+    reader = reader_of(storage)
+    assert {b"key": b"value"} == entries(reader)
+    store.put(b"k", b"v")
+    store.sync()
+    reader.refresh()
+
+    assert {b"key": b"value", b"k": b"v"} == entries(reader) == entries(store)
+    close(storage, store)
+    assert {b"key": b"value", b"k": b"v"} == entries(reader_of(storage))
 
 
 # What is seen
