@@ -62,13 +62,14 @@ def _may_be_torn(head: bytes, magic: bytes) -> bool:
 
 
 def _holds_magic(directory: Directory) -> bool:
-    names = directory.listdir()
+    before: set[str] | None = None
     for _ in range(PASSES):
+        names = directory.listdir()
         if _begin_like_ours(directory, names):
             return True
-        before, names = names, directory.listdir()
-        if set(before) == set(names):
+        if before == set(names):
             break  # else a writer has replaced what was listed before it could be looked at
+        before = set(names)
     return False
 
 

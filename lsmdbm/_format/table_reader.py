@@ -256,10 +256,13 @@ class TableReader(TableParts):
         begin = end = handles[0].offset
         for offset, head_stored, _, body_stored, _ in handles:
             if offset != end:
-                return [self.file.pread(each[1] + each[3], each[0]) for each in handles]
+                return self._stored_apart(handles)
             end += head_stored + body_stored
         stored = self.file.pread(end - begin, begin)
         return [stored[each[0] - begin : each[0] - begin + each[1] + each[3]] for each in handles]
+
+    def _stored_apart(self, handles: list[BlockHandle]) -> list[bytes]:
+        return [self.file.pread(head + body, offset) for offset, head, _, body, _ in handles]
 
     def _load_keys(self, index: int, handle: BlockHandle) -> Chunk:  # rule 4
         stored = self.file.pread(handle.head_stored, handle.offset)
@@ -295,7 +298,7 @@ class TableReader(TableParts):
         handle = self.handle(index)
         offset, middle = handle.offset, handle.head_stored
         if stored is None:
-            stored = self.file.pread(middle + handle.body_stored, offset)
+            (stored,) = self._stored([handle])
         self._counters.compaction_bytes += middle + handle.body_stored
         try:
             head = envelope.unwrap(stored[:middle], handle.head_raw, self.seed, offset, self.dictionary)

@@ -42,6 +42,7 @@ CALLS = {
 } - NEVER_FAIL
 NO_TRIAL = {  # function and call that no trial comes to
     ("_write", "unlink"),  # of a manifest over 64 MiB
+    ("_stored_apart", "pread"),  # of a table whose blocks do not touch, which no writer makes
     ("read_dictionary", "pread"),  # the tables of a trial are too small to have one
     *(("_whole", "pread"), ("_whole", "size")),  # of a kept log that a loss of power has torn, header or rest
 }
