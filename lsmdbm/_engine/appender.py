@@ -110,11 +110,12 @@ class Appender:
         if offset == HEADER_BYTES or offset + length > self._limit:
             return self._write(record, offset)
         try:  # what _store() does, with a call less
-            if file.pwrite(record, offset) != length:
-                write_all(file, record, offset)
+            written = file.pwrite(record, offset)
         except error as exc:
             self._give_up(exc, file, offset)
             raise
+        if written != length:
+            self._store(record, offset)
         return length
 
     def delete(self, key: bytes) -> int:
