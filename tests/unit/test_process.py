@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -43,8 +44,10 @@ def test_what_is_sent_comes_back(echo):
 
 def test_sending_more_than_fits_does_not_wait(echo):
     data = os.urandom(4 << 20)
+    os.kill(echo.pid, signal.SIGSTOP)  # it must not read while this is sent
     echo.send(data)
     assert echo._pipe.is_clogged
+    os.kill(echo.pid, signal.SIGCONT)
     assert data == hear(echo, len(data))
 
 
