@@ -132,14 +132,14 @@ class Cache(CacheMapping):
         def make() -> bytes:
             nonlocal made
             entry = self._held.look(name)
-            if entry is not None and self._decodes(stored_of(entry)):
+            if entry is not None and self._value_of(stored_of(entry)) is not MISSING:
                 return stored_of(entry)  # somebody was faster
             made = function()
             stored = self._values.encode(made)
             self._store(name, stored, ttl)
             return stored
 
-        stored, _ = self._flights.make(name, make)
+        stored = self._flights.make(name, make)
         return cast(T, self._values.decode(stored) if made is MISSING else made)
 
     def memoize(
@@ -241,18 +241,17 @@ class Cache(CacheMapping):
         stored = self._held.find(name)
         if stored is MISSING:
             return MISSING
+        value = self._value_of(stored)
+        if value is MISSING:
+            self._held.hits, self._held.misses = self._held.hits - 1, self._held.misses + 1
+        return value
+
+    def _value_of(self, stored: bytes) -> Any:
+        """Return the value of a tag and its payload; MISSING if it cannot be decoded."""
         try:
             return self._values.decode(stored)
         except Exception:  # a class that is gone, say: then it has to be computed anew
-            self._held.hits, self._held.misses = self._held.hits - 1, self._held.misses + 1
             return MISSING
-
-    def _decodes(self, stored: bytes) -> bool:
-        try:
-            self._values.decode(stored)
-        except Exception:  # as above
-            return False
-        return True
 
     def _store(self, name: bytes, stored: bytes, ttl: Ttl) -> None:
         """Set a key to what was computed, if that can be stored."""

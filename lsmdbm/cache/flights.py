@@ -38,8 +38,8 @@ class Flights:
     def __init__(self) -> None:
         self._flights: dict[bytes, Flight] = {}
 
-    def make(self, key: bytes, make: Callable[[], bytes]) -> tuple[bytes, bool]:
-        """Return what `make` returns, and whether it was called here; else another thread has called it.
+    def make(self, key: bytes, make: Callable[[], bytes]) -> bytes:
+        """Return what `make` returns, called here, or by another thread that wants the same.
 
         Raises:
             RuntimeError: this thread is making it already.
@@ -51,7 +51,7 @@ class Flights:
                 flight = self._flights.setdefault(key, mine)
                 if flight is mine:
                     mine.result = result = make()
-                    return result, True
+                    return result
             except Exception as exc:  # rule 2
                 mine.failure = exc
                 raise
@@ -66,4 +66,4 @@ class Flights:
             if flight.failure is not None:
                 raise flight.failure
             if flight.result is not None:
-                return flight.result, False
+                return flight.result

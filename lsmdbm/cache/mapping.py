@@ -79,8 +79,7 @@ class CacheMapping(MutableMapping[Any, Any]):
         >>> cache.close()
         """
         self._held.check_writable()
-        name, stored = encode_key(key), self._values.encode(value)
-        self._space.check(len(name) + len(stored))
+        name, stored = self._encoded(key, value)
         self._db[name] = self._held.entry(stored, ttl)
 
     def add(self, key: Any, value: Any, ttl: Ttl = TTL) -> bool:
@@ -92,15 +91,14 @@ class CacheMapping(MutableMapping[Any, Any]):
         (True, False)
         """
         self._held.check_writable()
-        stored = self._values.encode(value)
-        self._space.check(len(encode_key(key)) + len(stored))
+        name, stored = self._encoded(key, value)
 
         def absent(found: bytes | None) -> bytes:
             if found is not None:
                 raise Otherwise
             return self._held.entry(stored, ttl)
 
-        return self._held.change(encode_key(key), absent)
+        return self._held.change(name, absent)
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
         """Return the value of `key`, which becomes `default` if there is none.  One atomic step."""
@@ -195,13 +193,18 @@ class CacheMapping(MutableMapping[Any, Any]):
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Set many keys; see `Database.update`."""
         for pairs in (pairs_of(other), more.items()):
-            self._db.update(self._encoded(pairs))
+            self._db.update(self._entries_of(pairs))
 
-    def _encoded(self, pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[bytes, bytes]]:
+    def _entries_of(self, pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[bytes, bytes]]:
         for key, value in pairs:
-            name, stored = encode_key(key), self._values.encode(value)
-            self._space.check(len(name) + len(stored))
+            name, stored = self._encoded(key, value)
             yield name, self._held.entry(stored, TTL)
+
+    def _encoded(self, key: Any, value: Any) -> tuple[bytes, bytes]:
+        """Return a key, and tag and payload of a value, if both together are small enough."""
+        name, stored = encode_key(key), self._values.encode(value)
+        self._space.check(len(name) + len(stored))
+        return name, stored
 
     def delete_prefix(self, prefix: tuple[Any, ...]) -> None:
         """Delete all tuples that begin with those of `prefix`, at constant cost, however many there are.
