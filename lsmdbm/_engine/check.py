@@ -22,6 +22,7 @@ from typing import TypeVar
 
 from lsmdbm._base.errors import ClosedError, CorruptionError, NotFoundError, error
 from lsmdbm._base.storage import Directory
+from lsmdbm._engine.jobs import finished, told
 from lsmdbm._engine.names import LOCK, MANIFEST, TABLE, WAL, file_name, numbers, parse
 from lsmdbm._engine.reader import PASSES
 from lsmdbm._engine.recovery import missing_tables, newest_manifest, replay
@@ -118,14 +119,7 @@ class _Found:
 
 def run(steps: Work[T], progress: Progress | None) -> T:
     """Work a job off to its end, and return what it gives."""
-    while True:
-        try:
-            done, total = next(steps)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        if progress is not None:
-            progress(done, total)
+    return finished(steps if progress is None else told(steps, lambda step: progress(*step)))
 
 
 def problem_of(exc: error, path: str) -> Problem:

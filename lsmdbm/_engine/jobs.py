@@ -49,6 +49,7 @@ FILTER_SHARE = 4  # to enter a key into the filter costs about a fourth of mergi
 NO_NEWS = -1  # instead of bytes: to ask again at once would be waiting
 
 Steps = Generator[int, None, list[TableMeta]]
+E = TypeVar("E")
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -138,7 +139,7 @@ class _Outputs:
         if writer is None or file is None:
             return
         worth = self.worth(min(BLOOM_STEP, writer.entries) // FILTER_SHARE)
-        meta = yield from told(writer.finish(self._origin), lambda: worth)
+        meta = yield from told(writer.finish(self._origin), lambda _: worth)
         file.fsync()  # rule 2; if it fails, this table is worthless and nothing else is
         file.close()
         self._metas.append(meta)
@@ -215,15 +216,15 @@ def finished(steps: Generator[object, None, T]) -> T:
             return result
 
 
-def told(steps: Generator[object, None, T], what: Callable[[], S]) -> Generator[S, None, T]:
-    """Do a job in its steps, each of which yields something else."""
+def told(steps: Generator[E, None, T], what: Callable[[E], S]) -> Generator[S, None, T]:
+    """Do a job in its steps, each of which yields what a function makes of it."""
     while True:
         try:
-            next(steps)
+            step = next(steps)
         except StopIteration as end:
             result: T = end.value
             return result
-        yield what()
+        yield what(step)
 
 
 def after(first: Iterator[int], steps: Steps) -> Steps:

@@ -57,7 +57,7 @@ def repair(storage: Storage, directory: Directory, destination: str) -> Work[Rep
         level = Limits.of(options).roomy_level(total)
         origin = Origin(level, min(1, last_seq), last_seq)
         steps = rewrite(_merged(memtable, tables, work), origin, target.workshop)
-        metas = yield from told(steps, lambda: (work.read_bytes, total))
+        metas = yield from told(steps, lambda _: (work.read_bytes, total))
         target.commit(new_state(storage, options, last_seq, level, metas))
     yield total, total
     return work.report(destination, sum(meta.entries for meta in metas))
