@@ -115,13 +115,13 @@ def compress_all(raws: Sequence[bytes], level: int | None, dictionary: bytes = b
         Malformed: the dictionary is none.
     """
     worth: list[bytes | bytearray | memoryview] = [raw for raw in raws if WORTH < len(raw) <= MAX_COMPRESSED]
-    if level is None or len(worth) < MANY:
-        return [compress(raw, level, dictionary) for raw in raws]
+    many = None
     try:
-        compressor = _codecs.compressor(level, dictionary)
-        if not hasattr(compressor, "multi_compress_to_buffer"):  # another backend of zstandard
+        if level is not None and len(worth) >= MANY:  # another backend of zstandard knows single calls only
+            many = getattr(_codecs.compressor(level, dictionary), "multi_compress_to_buffer", None)
+        if many is None:
             return [compress(raw, level, dictionary) for raw in raws]
-        frames = iter(compressor.multi_compress_to_buffer(worth))
+        frames = iter(many(worth))
     except zstandard.ZstdError as exc:
         raise Malformed(f"zstd: {exc}") from None
     bodies = []
