@@ -37,6 +37,7 @@ UPDATE_ENTRIES, UPDATE_BYTES = 1000, 256 << 10  # what update() gathers into one
 
 _STORAGE = OsStorage()
 _NOTHING: Any = object()
+_MODE_MAX = 0o177777  # what `st_mode` of a file can be, its kind included
 
 
 def open(file: object, flag: str = "r", mode: int = 0o666, **options: Any) -> Database:  # noqa: A001 - dbm's name
@@ -56,7 +57,7 @@ def open(file: object, flag: str = "r", mode: int = 0o666, **options: Any) -> Da
         LockedError: another process kept it open for writing for `timeout` seconds.
         CorruptionError: the files are damaged.
         error: something else is at the path; the database is of a newer format; the system says no.
-        TypeError, ValueError: unknown option; option out of its bounds; `mode` is no int.
+        TypeError, ValueError: unknown option; option or `mode` out of its bounds; `mode` is no int.
 
     Durability: nothing is written by opening an existing database.
 
@@ -74,6 +75,8 @@ def open_on(storage: Storage, file: object, flag: object, mode: int, options: di
     path = path_text(file)
     if not isinstance(mode, int):
         raise TypeError(f"mode must be an int, not {type(mode).__name__}")
+    if not 0 <= mode <= _MODE_MAX:
+        raise ValueError(f"mode={mode:#o}: must be from 0 to {_MODE_MAX:#o}")
     if durability is not None:
         options = {"durability": durability, **options}
     if not path:

@@ -263,6 +263,19 @@ def test_a_mode_in_letters_makes_nothing(path):
     assert not os.path.lexists(path)
 
 
+@pytest.mark.parametrize("mode", [-1, 0o200000, 1 << 40])
+def test_a_mode_that_no_file_can_have_makes_nothing(path, mode):
+    with pytest.raises(ValueError, match=f"^mode={mode:#o}: must be from 0 to 0o177777$"):
+        lsmdbm.open(path, "c", mode)
+    assert not os.path.lexists(path)
+
+
+def test_the_mode_of_another_file_is_a_mode(path):
+    with lsmdbm.open(path, "c", os.stat(__file__).st_mode) as db:
+        db[b"k"] = b"v"
+        assert b"v" == db[b"k"]
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_value_is_refused_by_name_and_nothing_happens(path, name):
     for value, flag in itertools.product(BAD[name], "rwcn"):
