@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.adapters.base import Adapter
-from benchmarks.adapters.ours import Lsmdbm, LsmdbmCache, LsmdbmMmap, LsmdbmProcess
+from benchmarks.adapters.ours import Lsmdbm, LsmdbmCache, LsmdbmMmap, LsmdbmMmapProcess, LsmdbmProcess
 from benchmarks.adapters.trees import Lmdb, Lsm1, Plyvel, Rocksdict
 from benchmarks.adapters.unsorted import (
     DbmDumb,
@@ -24,6 +24,7 @@ ADAPTERS: dict[str, type[Adapter]] = {
         Lsmdbm,
         LsmdbmMmap,
         LsmdbmProcess,
+        LsmdbmMmapProcess,
         LsmdbmCache,
         Plyvel,
         Rocksdict,

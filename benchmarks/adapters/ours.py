@@ -90,6 +90,11 @@ class LsmdbmProcess(Lsmdbm):
     options: ClassVar[dict[str, str]] = {"background": "process"}
 
 
+class LsmdbmMmapProcess(Lsmdbm):
+    name = "lsmdbm-mmap-process"
+    options: ClassVar[dict[str, str]] = {**LsmdbmMmap.options, **LsmdbmProcess.options}
+
+
 class LsmdbmCache(Adapter):
     """The cache over it, beside Diskcache; as there, nothing is evicted."""
 
