@@ -24,7 +24,7 @@ from lsmdbm._base.paths import path_text
 from lsmdbm._base.storage import Storage
 from lsmdbm._engine.building import Building
 from lsmdbm._engine.loading import load
-from lsmdbm.coercion import Data, key_bytes, pairs_of, value_bytes
+from lsmdbm.coercion import Data, check_mode, key_bytes, pairs_of, value_bytes
 from lsmdbm.tally import Progress, Tally, checked
 
 __all__ = ["BuiltTable", "TableWriter", "bulk_load"]
@@ -64,7 +64,7 @@ class TableWriter:
     Raises:
         error: there is something at `path`; the system says no.
         NotFoundError: no parent directory.
-        TypeError, ValueError: unknown option; option out of its bounds.
+        TypeError, ValueError: unknown option; option or `mode` out of its bounds; `mode` is no int.
 
     Cost: about as much as writing into a database without reading; memory for one block, and some 100 bytes
     per 4 KiB of entries until the file is finished.
@@ -83,6 +83,7 @@ class TableWriter:
 
     def _take(self, storage: Storage, path: object, mode: int, options: dict[str, Any]) -> None:
         text = path_text(path)
+        check_mode(mode)
         for name in options:
             if name not in SHAPE or name in ("bloom_bits_per_key", "compaction"):
                 raise TypeError(f"TableWriter() got an unexpected keyword argument {name!r}")
@@ -228,7 +229,7 @@ def bulk_load(
         error: there is something at `path`; the system says no.
         NotFoundError: no parent directory.
         TypeError, ValueError: an entry is not of str or bytes, or too long: its position and key are named.
-            Or an option is none, or out of its bounds.
+            Or an option or `mode` is none, or out of its bounds.
 
     Whatever the executor or a worker raises comes out as it is.
 
@@ -261,6 +262,7 @@ def bulk_load_on(
 ) -> int:
     """Do what `bulk_load` does, on any storage: the seam for tests."""
     text = path_text(path)
+    check_mode(mode)
     chosen = Options.choose(options, {})
     for name, value in (("run_bytes", run_bytes), ("in_flight", in_flight)):
         if type(value) is not int or value < 1:

@@ -21,6 +21,7 @@ NAMED_BYTES = 80  # of a key or a value that is shown in an error
 LETTERS = "rwcn"
 DURABILITIES = {"f": "process", "s": "full"}  # gdbm's suffixes; with both, "s" holds
 SUFFIXES = "fsum"  # "u" and "m", no locking and no memory mapping, ask for nothing here
+MODE_MAX = 0o177777  # what `st_mode` of a file can be, its kind included
 open_flags = "rwcnfsu"  # as in dbm.gnu; no "m", which gdbm's callers would take for a flag of its own
 
 
@@ -53,6 +54,19 @@ def key_bytes(key: Data) -> bytes:
 def value_bytes(value: Data) -> bytes:
     """Return a value as bytes; ValueError if it is longer than a value may be."""
     return check_value(lookup_bytes(value, "value"))
+
+
+def check_mode(mode: object) -> None:
+    """Refuse what no file can have as its permission bits.
+
+    Raises:
+        TypeError: no int.
+        ValueError: below 0, or beyond what `st_mode` of another file can be.
+    """
+    if not isinstance(mode, int):
+        raise TypeError(f"mode must be an int, not {type(mode).__name__}")
+    if not 0 <= mode <= MODE_MAX:
+        raise ValueError(f"mode={mode:#o}: must be from 0 to {MODE_MAX:#o}")
 
 
 def named(data: bytes) -> str:

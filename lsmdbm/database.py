@@ -23,7 +23,16 @@ from lsmdbm._base.public import member_of
 from lsmdbm._base.storage import Storage
 from lsmdbm._engine import sharing
 from lsmdbm.batch import WriteBatch
-from lsmdbm.coercion import Data, key_bytes, lookup_bytes, number_of, pairs_of, parse_flag, value_bytes
+from lsmdbm.coercion import (
+    Data,
+    check_mode,
+    key_bytes,
+    lookup_bytes,
+    number_of,
+    pairs_of,
+    parse_flag,
+    value_bytes,
+)
 from lsmdbm.handle import Handle
 from lsmdbm.ranges import narrowed
 from lsmdbm.source import SortedSource
@@ -37,7 +46,6 @@ UPDATE_ENTRIES, UPDATE_BYTES = 1000, 256 << 10  # what update() gathers into one
 
 _STORAGE = OsStorage()
 _NOTHING: Any = object()
-_MODE_MAX = 0o177777  # what `st_mode` of a file can be, its kind included
 
 
 def open(file: object, flag: str = "r", mode: int = 0o666, **options: Any) -> Database:  # noqa: A001 - dbm's name
@@ -73,10 +81,7 @@ def open_on(storage: Storage, file: object, flag: object, mode: int, options: di
     """Do what `open` does, on any storage: the seam for tests."""
     letter, durability = parse_flag(flag)
     path = path_text(file)
-    if not isinstance(mode, int):
-        raise TypeError(f"mode must be an int, not {type(mode).__name__}")
-    if not 0 <= mode <= _MODE_MAX:
-        raise ValueError(f"mode={mode:#o}: must be from 0 to {_MODE_MAX:#o}")
+    check_mode(mode)
     if durability is not None:
         options = {"durability": durability, **options}
     if not path:

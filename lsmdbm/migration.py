@@ -24,6 +24,7 @@ from lsmdbm._base.os_storage import OsStorage
 from lsmdbm._base.paths import path_text
 from lsmdbm._engine.loading import load
 from lsmdbm._engine.removal import destroy
+from lsmdbm.coercion import check_mode
 from lsmdbm.database import Database, open
 from lsmdbm.ranges import Range
 from lsmdbm.registration import NAME, whichdb
@@ -65,6 +66,7 @@ def import_dbm(
         error: `source` is nothing that dbm knows; something is at `destination`; keys of the source are the
             same once they are bytes; the system says no.
         TypeError, ValueError: an entry is not of str or bytes, or too long; its position and key are named.
+            Or an option or `mode` is none, or out of its bounds.
 
     Cost: one pass over the source, and writes as of `bulk_load()`; in memory what the module of the source
     holds by itself, and four times `memtable_bytes`.
@@ -81,6 +83,7 @@ def import_dbm(
     ...     dict(db)
     {b'apple': b'red'}
     """
+    check_mode(mode)
     path, chosen = path_text(destination), Options.choose(options, {})
     with _opened(source) as old:
         tally = Tally(progress, old)

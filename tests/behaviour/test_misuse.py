@@ -12,12 +12,14 @@ import zlib
 import pytest
 
 import lsmdbm
+import lsmdbm.bulk
 from lsmdbm._base.chunk import MAX_KEY_BYTES, MAX_VALUE_BYTES
 from lsmdbm._engine.names import file_name
 from lsmdbm._format.coding import FORMAT_VERSION
 from lsmdbm._format.footer import FOOTER_BYTES
 from lsmdbm._format.manifest import decode
 from lsmdbm._format.records import HEADER_BYTES
+from lsmdbm.cache import Cache
 from support.format import patched, seed_of, u32, u64, with_crc
 
 pytestmark = pytest.mark.usefixtures("no_syncs")
@@ -257,16 +259,27 @@ def test_a_slice_is_no_key_and_the_error_says_what_is(path):
         db["a":"c"]
 
 
-def test_a_mode_in_letters_makes_nothing(path):
+MAKERS = {
+    "open": lambda path, mode: lsmdbm.open(path, "c", mode),
+    "bulk_load": lambda path, mode: lsmdbm.bulk.bulk_load(path, [(b"k", b"v")], mode=mode),
+    "TableWriter": lambda path, mode: lsmdbm.bulk.TableWriter(path, mode=mode),
+    "import_dbm": lambda path, mode: lsmdbm.import_dbm({b"k": b"v"}, path, mode=mode),
+    "Cache": lambda path, mode: Cache(path, max_bytes=1 << 30, mode=mode),
+}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_a_mode_in_letters_makes_nothing(path, maker):
     with pytest.raises(TypeError, match="^mode must be an int, not str$"):
-        lsmdbm.open(path, "c", "0600")
+        MAKERS[maker](path, "0600")
     assert not os.path.lexists(path)
 
 
+@pytest.mark.parametrize("maker", MAKERS)
 @pytest.mark.parametrize("mode", [-1, 0o200000, 1 << 40])
-def test_a_mode_that_no_file_can_have_makes_nothing(path, mode):
+def test_a_mode_that_no_file_can_have_makes_nothing(path, mode, maker):
     with pytest.raises(ValueError, match=f"^mode={mode:#o}: must be from 0 to 0o177777$"):
-        lsmdbm.open(path, "c", mode)
+        MAKERS[maker](path, mode)
     assert not os.path.lexists(path)
 
 
