@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from lsmdbm._base.errors import error
 from lsmdbm._base.storage import Directory, File, Storage
@@ -33,6 +34,7 @@ def file_name(number: int, kind: str) -> str:
     return f"{number:06d}.{kind}"
 
 
+@lru_cache(maxsize=1024)  # one opening asks for each name several times
 def parse(name: str) -> tuple[int, str] | None:
     """Return number and kind of one of our files; None for every other name.
 
