@@ -30,8 +30,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lsmdbm._base.options import Options
-from lsmdbm._engine.background import MOST_PACE, RUNWAY
-from lsmdbm._engine.picker import pick, pressure
+from lsmdbm._engine.picker import pace, pick
 from lsmdbm._engine.plan import Limits, Plan, occupied
 from lsmdbm._engine.version import Version, sorted_runs
 from lsmdbm._format.manifest import TableMeta
@@ -83,7 +82,7 @@ class Job:
     """A compaction under way; bytes are those of blocks before compression."""
 
     plan: Plan
-    total_bytes: float
+    total_bytes: int
     left_bytes: float
 
 
@@ -127,11 +126,11 @@ class Tree:
         self.written += piece.entries
         paid = float(self.memtable_bytes)
         while paid > 0 and (job := self.job or self.begin()) is not None:
-            pace = self.pace(job)
-            self.pace_most = max(self.pace_most, pace)
-            work = min(paid * pace, job.left_bytes)
+            each = pace(self.version, self.limits, job.total_bytes)
+            self.pace_most = max(self.pace_most, each)
+            work = min(paid * each, job.left_bytes)
             job.left_bytes -= work
-            paid -= work / pace
+            paid -= work / each
             if job.left_bytes <= 0:
                 self.finish(job.plan)
 
@@ -140,16 +139,11 @@ class Tree:
         while (plan := pick(self.version, self.limits)) is not None:
             outputs = plan.ready_outputs
             if outputs is None:
-                total = float(sum(meta.raw_bytes for meta in plan.inputs))
-                self.job = Job(plan, total, total)
+                total = sum(meta.raw_bytes for meta in plan.inputs)
+                self.job = Job(plan, total, float(total))
                 return self.job
             self.version = self.version.replace(plan.inputs, {plan.level: outputs}, is_drop=plan.is_drop)
         return None
-
-    def pace(self, job: Job) -> float:
-        """Return what `Background` would say."""
-        usual = job.total_bytes / (RUNWAY * self.memtable_bytes)
-        return pressure(self.version, self.limits) * max(1.0, min(MOST_PACE, usual))
 
     def finish(self, plan: Plan) -> None:
         """Put the outputs of the compaction under way into the version."""

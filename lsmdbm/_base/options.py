@@ -85,7 +85,7 @@ class Options:
     tables may take as much again, and 16 MiB in any case."""
 
     compaction: str = "leveled"
-    """How tables are merged: `"leveled"`, into levels each ten times as large as the one above, which
+    """How tables are merged: `"leveled"`, into levels each five times as large as the one above, which
     makes reads and disk space cheapest; `"tiered"`, several times less often, which makes sustained
     writing cheapest, while replaced values and the merges themselves may take several times the space
     of the data; `"fifo"`, only to keep tables few, and the oldest data is dropped past `max_bytes`: for

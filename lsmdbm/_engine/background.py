@@ -3,9 +3,9 @@
 Rules
   1. At most one flush and one compaction are under way; both advance at every turn.
   2. Writers pay in proportion to what they write.  A flush is paced to end when the next memtable is half
-     full, a compaction before RUNWAY more memtables were written, a very large one at MOST_PACE, and faster
-     if level 0 is long: so debt is bounded, and no write waits for a whole flush.  What a compaction does
-     beyond what is owed, because its steps are large, later turns owe less.
+     full, a compaction as the picker says, which looks at what the whole tree owes: so debt is bounded, and
+     no write waits for a whole flush.  What a compaction does beyond what is owed, because its steps are
+     large, later turns owe less.
   3. What fails is dropped with its outputs, remembered as `trouble`, and tried again after a pause.  It
      never fails the write that advanced it.
   4. A compaction that another process does is not waited for, unless level 0 is twice as long as it
@@ -26,7 +26,7 @@ from lsmdbm._base.forking import importing
 from lsmdbm._engine.count import Survey
 from lsmdbm._engine.jobs import NO_NEWS, Steps, Workshop, after, compact, flush
 from lsmdbm._engine.memtable import Memtable
-from lsmdbm._engine.picker import pick, pick_everything, pressure
+from lsmdbm._engine.picker import pace, pick, pick_everything, pressure
 from lsmdbm._engine.plan import Limits, Plan
 from lsmdbm._engine.version import Version
 from lsmdbm._format.manifest import TableMeta
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from lsmdbm._engine.delegate import Delegate
 
 PATIENCE = 2.0  # by how much level 0 may exceed its measure before anybody waits for another process
-RUNWAY = 4  # memtables within which a compaction should be done
-MOST_PACE = 8.0  # bytes of a large compaction that one written byte owes at most, while level 0 is short
 PAUSES = (0.0, 0.1, 1.0, 10.0)  # seconds before a job is tried again, after no, one, two and more failures
 
 
@@ -194,7 +192,8 @@ class Background:
 
     def _work_off(self, job: Job, written_bytes: int, waits: bool) -> None:
         """Advance a compaction by what so many written bytes owe, less what it is ahead."""
-        owed = int(written_bytes * self._pace(job)) - job.ahead_bytes
+        owed = int(written_bytes * pace(self._version(), self._workshop.limits, job.total_bytes))
+        owed -= job.ahead_bytes
         if owed > 0 or job.is_delegated:
             before = job.done_bytes
             self.work(job, max(0, owed), waits=waits)
@@ -223,11 +222,6 @@ class Background:
         while self.compacting is not None and self.compacting.total_bytes <= limit_bytes:
             self.work(self.compacting)
             self._plan_next()
-
-    def _pace(self, job: Job) -> float:
-        """Return how many bytes of a compaction one written byte owes."""
-        usual = job.total_bytes / (RUNWAY * self._workshop.options.memtable_bytes)
-        return self._pressure() * max(1.0, min(MOST_PACE, usual))
 
     def _pressure(self) -> float:
         return pressure(self._version(), self._workshop.limits)

@@ -1,13 +1,13 @@
-"""Leveled: each level is one sorted run, and ten times as large as the one above.
+"""Leveled: each level is one sorted run, and five times as large as the one above.
 
 Level 0 is due when it has `level0_tables` tables, a deeper level when its bytes exceed its target, which
-grows tenfold from level to level.  The level most above its measure goes first.
+grows fivefold from level to level.  The level most above its measure goes first.
 
 Rules
   1. All of level 0, its oldest MAX_WIDTH tables at most, is merged with everything it overlaps in level 1,
      so that nothing older stays above something newer.
-  2. From a deeper level one table goes down: the one that overlaps the least below per byte of its own,
-     the oldest if several do.
+  2. From a deeper level MOST_TOGETHER neighbours go down: those that overlap the least below per byte of
+     their own, the oldest if several do.  The tables below that they only touch are rewritten once for all.
   3. What overlaps nothing is moved, not rewritten, unless it holds tombstones and nothing is below:
      then rewriting drops them.
   4. A tree that is deeper than its bytes need, as another policy or deletions leave it, is made shallower:
@@ -21,11 +21,14 @@ Thread safety: pure functions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from lsmdbm._engine.plan import MAX_WIDTH, Limits, Plan, bounds, can_drop, occupied
 from lsmdbm._engine.version import Version
 from lsmdbm._format.manifest import MAX_LEVELS, TableMeta
+
+MOST_TOGETHER = 4  # with 3 to 5 an entry is written least; more make plans as large as whole levels
 
 
 def pick(version: Version, limits: Limits) -> Plan | None:
@@ -39,6 +42,21 @@ def pick(version: Version, limits: Limits) -> Plan | None:
     if shallower is not None or not is_due:
         return shallower
     return _pick_level0(version) if level == 0 else _pick_deeper(version, level)
+
+
+def debt_bytes(version: Version, limits: Limits) -> int:
+    """Return about how many bytes, before compression, have to be merged until nothing is due any more.
+
+    What level 0 holds, if that is due, goes into level 1; what is too much there, with its share of level 2,
+    goes on; and so to the bottom.  O(levels).
+    """
+    excess = version.level_bytes(0) if len(version.level(0)) >= limits.level0_tables else 0
+    merged = float(excess + version.level_bytes(1)) if excess else 0.0
+    for level in range(1, len(version.levels) - 1):
+        held = version.level_bytes(level) + excess
+        excess = max(0, held - limits.target_bytes(level))
+        merged += excess * (1 + version.level_bytes(level + 1) / held) if excess else 0.0
+    return int(merged * version.raw_bytes / max(1, version.total_bytes))
 
 
 def _pick_level0(version: Version) -> Plan:
@@ -59,15 +77,44 @@ def _overlaps_nothing(version: Version, meta: TableMeta) -> bool:
 
 
 def _pick_deeper(version: Version, level: int) -> Plan:
-    def cost(meta: TableMeta) -> tuple[float, int]:  # rule 2
-        below = version.overlapping(level + 1, meta.smallest, meta.largest)
-        return sum(other.file_bytes for other in below) / meta.file_bytes, meta.number
+    *_, minus_count, first = min(_together(version, level))
+    run = version.level(level)[first : first - minus_count]
+    below = version.overlapping(level + 1, *bounds(run))
+    if not below and not any(can_drop(version, level + 1, meta) for meta in run):
+        return Plan(level + 1, (run,), is_move=True)
+    return _merge(version, level + 1, [run])
 
-    chosen = min(version.level(level), key=cost)
-    below = version.overlapping(level + 1, chosen.smallest, chosen.largest)
-    if not below and not can_drop(version, level + 1, chosen):
-        return Plan(level + 1, ((chosen,),), is_move=True)
-    return _merge(version, level + 1, [(chosen,)])
+
+def _together(version: Version, level: int) -> Iterator[tuple[float, int, int, int]]:
+    """Yield what could go down together, what should sorts first.  O(tables) of both levels.
+
+    As bytes below for each byte of its own, its oldest number, minus how many they are, and their place.
+    """  # rule 2
+    tables, below = version.level(level), version.level(level + 1)
+    own_bytes = [0, *accumulate(meta.file_bytes for meta in tables)]
+    below_bytes = [0, *accumulate(meta.file_bytes for meta in below)]
+    met = list(_overlapped(tables, below))
+    width = min(MOST_TOGETHER, len(tables))
+    for first, (low, stop) in enumerate(met):
+        if low == stop:
+            yield 0.0, tables[first].number, -1, first
+        behind = first + width
+        if behind <= len(tables):
+            bytes_below = below_bytes[met[behind - 1][1]] - below_bytes[low]
+            oldest = min(meta.number for meta in tables[first:behind])
+            yield bytes_below / (own_bytes[behind] - own_bytes[first]), oldest, -width, first
+
+
+def _overlapped(tables: Sequence[TableMeta], below: Sequence[TableMeta]) -> Iterator[tuple[int, int]]:
+    """Yield for each table of a level which ones it overlaps in another: from where on, and up to where."""
+    low = stop = 0
+    for meta in tables:
+        while low < len(below) and below[low].largest < meta.smallest:
+            low += 1
+        stop = max(low, stop)
+        while stop < len(below) and below[stop].smallest <= meta.largest:
+            stop += 1
+        yield low, stop
 
 
 def _pick_shallower(version: Version, limits: Limits, *, is_idle: bool) -> Plan | None:  # rule 4

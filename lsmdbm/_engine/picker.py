@@ -1,10 +1,13 @@
-"""Picker: what to compact next, by the policy that the limits name.  Pure: Version and limits in, Plan out.
+"""Picker: what to compact next, and how fast, by the policy that the limits name.  Pure.
 
 Rules
   1. Every policy copes with every tree: with the levels that another one left, and with any level 0.
   2. Carried out one after the other, the plans come to an end, however many tables there are.
   3. A table with more than MOST_HOLES holes is rewritten where it stands, whatever the policy says: each
      install writes down all of them.
+  4. Whoever writes pays off within `runway_bytes` what the whole tree owes, not only what is under way:
+     else small compactions go slowly while level 0 waits for its turn.  A written byte owes MOST_PACE bytes
+     at most, while level 0 is short.
 
 Thread safety: pure functions.
 """
@@ -16,6 +19,7 @@ from lsmdbm._engine.plan import Limits, Plan, occupied
 from lsmdbm._engine.version import Version, sorted_runs
 
 MOST_HOLES = 256
+MOST_PACE = 8.0  # so that a put never pays for much more, however large a merge is
 
 _POLICIES = {"leveled": leveled.pick, "tiered": tiered.pick, "fifo": fifo.pick}
 
@@ -52,6 +56,13 @@ def pick_everything(version: Version, limits: Limits) -> Plan | None:
         return None
     runs = sorted_runs(version.level(0)) + [version.level(level) for level in deeper]
     return Plan(limits.roomy_level(version.total_bytes, max([1, *deeper])), tuple(runs))
+
+
+def pace(version: Version, limits: Limits, total_bytes: int) -> float:
+    """Return how many bytes of a compaction of so many, before compression, one written byte owes."""
+    debt = leveled.debt_bytes(version, limits) if limits.compaction == "leveled" else 0
+    haste = pressure(version, limits)
+    return max(haste, min(MOST_PACE * haste, max(total_bytes, debt) / limits.runway_bytes))  # rule 4
 
 
 def pressure(version: Version, limits: Limits) -> float:

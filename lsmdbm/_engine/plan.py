@@ -19,6 +19,7 @@ from lsmdbm._engine.version import Version
 from lsmdbm._format.manifest import MAX_LEVELS, TableMeta
 
 MAX_WIDTH = 64  # tables of level 0 that one plan merges: each costs a descriptor, its index and a block
+RUNWAY = 4  # memtables within which what is due should be done
 MOST_FIFO_TABLES = 1 << 14  # a full "fifo" has about so many at most, however large it is
 
 
@@ -29,16 +30,18 @@ class Limits:
     table_bytes: int  # a table is cut when it is this long
     level0_tables: int
     level1_bytes: int
-    growth: int = 10
+    growth: int = 5
     compaction: str = "leveled"
     max_bytes: int | None = None  # of all tables, for "fifo"
+    runway_bytes: int = RUNWAY * (8 << 20)  # that are written until what is due now should be done
 
     @classmethod
     def of(cls, options: Options) -> Limits:
         """Return the limits that suit the options."""
         table_bytes = max(options.memtable_bytes, (options.max_bytes or 0) // MOST_FIFO_TABLES)
-        level1_bytes = 8 * options.memtable_bytes
-        return cls(table_bytes, 6, level1_bytes, 10, options.compaction, options.max_bytes)
+        level1_bytes = 6 * options.memtable_bytes
+        runway_bytes = RUNWAY * options.memtable_bytes
+        return cls(table_bytes, 6, level1_bytes, 5, options.compaction, options.max_bytes, runway_bytes)
 
     def target_bytes(self, level: int) -> int:
         """Return how large a level below 0 may grow."""

@@ -29,11 +29,12 @@ _smallest = attrgetter("smallest")
 class _Facts:
     """What is found out once about the tables of a level."""
 
-    __slots__ = ("file_bytes", "holes", "largest", "may_delete")
+    __slots__ = ("file_bytes", "holes", "largest", "may_delete", "raw_bytes")
 
     def __init__(self, tables: tuple[TableMeta, ...]) -> None:
         self.largest = [meta.largest for meta in tables]
         self.file_bytes = sum([meta.file_bytes for meta in tables])
+        self.raw_bytes = sum([meta.raw_bytes for meta in tables])
         self.may_delete = any([meta.tombstones for meta in tables])
         self.holes = max([len(meta.holes) for meta in tables], default=0)
 
@@ -49,7 +50,7 @@ class Version:
 
     __slots__ = (
         *("__weakref__", "_deep", "_facts", "_largest", "_newest"),
-        *("drops", "levels", "may_delete", "most_holes", "total_bytes"),
+        *("drops", "levels", "may_delete", "most_holes", "raw_bytes", "total_bytes"),
     )
 
     def __init__(self, levels: Levels = (), drops: int = 0, before: Version | None = None) -> None:
@@ -66,6 +67,7 @@ class Version:
         self.may_delete = any(facts.may_delete for facts in self._facts)
         self.most_holes = max([facts.holes for facts in self._facts], default=0)  # in one table
         self.total_bytes = sum(facts.file_bytes for facts in self._facts)  # on disk
+        self.raw_bytes = sum(facts.raw_bytes for facts in self._facts)  # before compression
 
     def __iter__(self) -> Iterator[TableMeta]:
         for level in self.levels:

@@ -41,7 +41,7 @@ class Case:
     """One drawing."""
 
     title: str
-    limits: Limits = field(default_factory=lambda: Limits(10, 4, 100))
+    limits: Limits = field(default_factory=lambda: Limits(10, 4, 100, 10))
     version: Version = field(default_factory=Version)
     expected: dict[str, str] = field(default_factory=dict)  # by question
 

@@ -11,14 +11,16 @@ import pytest
 from lsmdbm._base.errors import CorruptionError, FailedError, error
 from lsmdbm._base.options import Options
 from lsmdbm._engine import background as background_module
-from lsmdbm._engine.background import MOST_PACE, PATIENCE, PAUSES, RUNWAY, Background
+from lsmdbm._engine.background import PATIENCE, PAUSES, Background
 from lsmdbm._engine.memtable import Memtable
+from lsmdbm._engine.picker import MOST_PACE
 from lsmdbm._engine.plan import Limits, Plan
 from lsmdbm._engine.version import Version
 from lsmdbm._format.manifest import TableMeta
 from support.crash_storage import CrashStorage
 
 MEMTABLE_BYTES = 1000
+RUNWAY_BYTES = 4 * MEMTABLE_BYTES
 FULL = error(errno.ENOSPC, "No space left on device", "/db/000009.sst")
 
 
@@ -53,7 +55,7 @@ class Stage:
         workshop = SimpleNamespace(
             storage=self.storage,
             options=Options(memtable_bytes=MEMTABLE_BYTES),
-            limits=Limits(MEMTABLE_BYTES, 4, 8 * MEMTABLE_BYTES),
+            limits=Limits(MEMTABLE_BYTES, 4, 8 * MEMTABLE_BYTES, runway_bytes=RUNWAY_BYTES),
         )
         monkeypatch.setattr(background_module, "flush", lambda memtables, _: self._steps("flush"))
         monkeypatch.setattr(background_module, "compact", lambda *_: self._steps("compact"))
@@ -223,7 +225,7 @@ def test_what_writes_no_table_is_installed_on_the_way(stage):
 
 
 def test_a_large_compaction_is_done_within_its_runway(stage):
-    total = int(MOST_PACE) * RUNWAY * MEMTABLE_BYTES
+    total = int(MOST_PACE) * RUNWAY_BYTES
     stage.compact(*[100] * (total // 100), raw_bytes=total // 2)
     written = 0
     stage.advance(100)
@@ -231,7 +233,7 @@ def test_a_large_compaction_is_done_within_its_runway(stage):
         stage.advance(100)
         written += 100
 
-    assert written <= RUNWAY * MEMTABLE_BYTES
+    assert written <= RUNWAY_BYTES
 
 
 def test_what_a_step_did_beyond_what_was_owed_the_next_turns_do_not_do(stage):
@@ -242,7 +244,7 @@ def test_what_a_step_did_beyond_what_was_owed_the_next_turns_do_not_do(stage):
 
 
 def test_a_very_large_compaction_costs_no_write_more_than_the_most(stage):
-    stage.compact(*[10] * 1000, raw_bytes=1000 * RUNWAY * MEMTABLE_BYTES)
+    stage.compact(*[10] * 1000, raw_bytes=1000 * RUNWAY_BYTES)
     stage.advance(100)
 
     assert MOST_PACE * 100 / 10 == stage.log.count(("compact", 10))

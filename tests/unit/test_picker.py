@@ -110,7 +110,7 @@ def test_inputs_and_bounds_of_a_plan_are_those_of_all_runs():
 def test_limits_follow_the_options():
     limits = Limits.of(Options(memtable_bytes=1000))
 
-    assert (1000, 8000, 80_000, 800_000) == (limits.table_bytes, *map(limits.target_bytes, (1, 2, 3)))
+    assert (1000, 6000, 30_000, 150_000) == (limits.table_bytes, *map(limits.target_bytes, (1, 2, 3)))
     assert limits.level0_tables > 1
 
 
