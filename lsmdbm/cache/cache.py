@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, NoReturn, ParamSpec, TypeVar, cast
 
 from lsmdbm._base.chunk import MISSING
 from lsmdbm._base.errors import error
@@ -233,6 +233,9 @@ class Cache(CacheMapping):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a cache cannot be pickled: pass its path, and open it there")
 
     # -- values -------------------------------------------------------------------------------------
 

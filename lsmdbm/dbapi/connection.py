@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import apsw
 
@@ -256,6 +256,9 @@ class Connection:
             self._session.database.close()
         except Exception as exc:
             fail(exc)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a connection to a database cannot be pickled: pass its path, and connect there")
 
     def _check_open(self) -> apsw.Connection:
         if self._sqlite is None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import apsw
 
@@ -318,6 +318,9 @@ class Cursor:
                 self.close()  # apsw 3.54.0 leaks a cursor, and its connection, that is freed and not closed
         except Exception:  # a finalizer has nobody to tell
             pass
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a cursor cannot be pickled")  # nor copied: the end of a copy would close the other
 
     def _open(self) -> apsw.Cursor:
         self.connection._check_open()

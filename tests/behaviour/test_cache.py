@@ -1,5 +1,6 @@
 """A cache: entries end when their time is over, the oldest go when space is short; nothing else changes."""
 
+import copy
 import json
 import os
 import pickle
@@ -785,6 +786,12 @@ def test_figures(cache, clock):
         cache.popitem()
     cache.clear()
     assert not cache
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_cache_cannot_be_copied_or_pickled(path, copied):
+    with Cache(path) as cache, pytest.raises(TypeError, match="pass its path"):
+        copied(cache)
 
 
 def test_power_loss_takes_the_last_writes_back_and_makes_up_none(storage, clock, seed, monkeypatch):

@@ -1,7 +1,9 @@
 """lsmdbm.dbapi is a module as PEP 249 asks for one, and its transactions are those of the store."""
 
+import copy
 import datetime
 import gc
+import pickle
 import re
 import subprocess
 import sys
@@ -231,6 +233,18 @@ def test_after_close_everything_raises_a_second_close_too(fruit):
     ):
         with pytest.raises(dbapi.ProgrammingError, match="closed"):
             operation()
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_nothing_of_a_connection_can_be_copied_or_pickled(fruit, copied):
+    cursor = fruit.cursor()
+    cursor.execute("SELECT key FROM kv")
+    for each in (fruit, cursor):
+        with pytest.raises(TypeError, match="^a c[a-z ]+ cannot be pickled"):
+            copied(each)
+    gc.collect()
+
+    assert 3 == len(cursor.fetchall())
 
 
 def test_closing_without_a_commit_rolls_back(fruit, path):
