@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lsmdbm._base.errors import error
+from lsmdbm._base.errors import CorruptionError, error
 from lsmdbm._base.forking import importing
 from lsmdbm._base.os_file import (
     READ_ONLY,
@@ -105,7 +105,7 @@ class OsDirectory(Descriptor):
         with Named(path):
             file = OsFile(self._open(name, READ_ONLY), path)
             if not file.is_regular():
-                raise error(f"{path}: not a regular file")
+                raise CorruptionError(path, -1, "not a regular file")
             return file
 
     def lock(self, name: str, label: bytes) -> OsFile | None:

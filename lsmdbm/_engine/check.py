@@ -171,8 +171,8 @@ def _survey(directory: Directory) -> _Found:
     try:
         found.manifest, cut_off = newest_manifest(directory, found.names)
     except error as exc:
-        if exc.errno is None and not isinstance(exc, CorruptionError):
-            raise  # it is of a newer format
+        if not is_damage(exc):
+            raise
         found.problems.append(problem_of(exc, str(exc.filename or directory.path)))
         found.needed.update(name for name in found.names if parse(name))  # nothing tells what is not
         return found
@@ -191,6 +191,11 @@ def _survey(directory: Directory) -> _Found:
     found.problems += _order_problems(directory, manifest)
     _check_logs(directory, manifest, found)
     return found
+
+
+def is_damage(exc: error) -> bool:
+    """Return whether an error is about what a file holds, or the system's, not about a newer format."""
+    return exc.errno is not None or isinstance(exc, CorruptionError)
 
 
 def _order_problems(directory: Directory, manifest: Manifest) -> Iterator[Problem]:
@@ -212,7 +217,7 @@ def _check_logs(directory: Directory, manifest: Manifest, found: _Found) -> None
     try:
         replay(directory, found.names, manifest)
     except error as exc:
-        found.problems.append(problem_of(exc, directory.path))
+        found.problems.append(problem_of(exc, str(exc.filename or directory.path)))
     for number in numbers(found.names, WAL):
         if number >= manifest.min_wal or number <= manifest.prev_log[0]:  # needed, or kept
             found.needed.add(file_name(number, WAL))

@@ -87,7 +87,10 @@ class Findings:
         """List something that may be wrong in the result."""
         self.doubts.append(Problem(path, offset, what))
 
-    def lose(self, exc: error, path: str, low: bytes | None = None, high: bytes | None = None) -> None:
-        """List what an error says as a loss."""
+    def lose(self, exc: error, path: str, low: bytes | None = None, high: bytes | None = None) -> Loss:
+        """List what an error says as a loss, once, and return it."""
         found = problem_of(exc, path)
-        self.losses.append(Loss(found.path, found.offset, found.what, low, high))
+        loss = Loss(found.path, found.offset, found.what, low, high)
+        if loss not in self.losses:
+            self.losses.append(loss)
+        return loss

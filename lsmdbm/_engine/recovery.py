@@ -145,6 +145,8 @@ def newest_manifest(directory: Directory, names: list[str]) -> tuple[Manifest | 
             raise error(f"{path}: {exc}") from None
         except Malformed as exc:
             bad = bad or CorruptionError(path, -1, str(exc))
+        except CorruptionError as exc:  # no file that can be read
+            bad = bad or exc
     if any(found[1] != MANIFEST for name in names if (found := parse(name))):
         raise bad or CorruptionError(directory.path, -1, "tables or logs without a manifest")
     return None, None

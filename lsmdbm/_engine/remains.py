@@ -19,7 +19,7 @@ from lsmdbm._base.errors import CorruptionError, error
 from lsmdbm._base.intervals import spared_chunks
 from lsmdbm._base.lru import LRU
 from lsmdbm._base.storage import File
-from lsmdbm._engine.check import read_log
+from lsmdbm._engine.check import is_damage, read_log
 from lsmdbm._engine.findings import Findings, Loss
 from lsmdbm._engine.memtable import Memtable
 from lsmdbm._engine.names import TABLE, WAL, file_name, numbers
@@ -80,15 +80,15 @@ def _blocks_of(reader: TableReader, path: str, work: Findings) -> Chunks:
         try:
             yield _unique(reader.block_chunk(index, index + 1), path, work)
         except error as exc:
-            work.lose(exc, path, low, separators[index])
+            loss = work.lose(exc, path, low, separators[index])
             try:
                 keys, values = reader.block_keys(index)
             except error:
-                _doubt_deletions(path, work.losses[-1].offset, work)
+                _doubt_deletions(path, loss.offset, work)
                 continue
             deleted = [key for key, value in zip(keys, values, strict=True) if value is None]
             what = f"{len(keys) - len(deleted)} values lost; older ones of these keys may have come back"
-            work.doubt(path, work.losses[-1].offset, what)
+            work.doubt(path, loss.offset, what)
             if deleted:
                 yield deleted, [None] * len(deleted)
 
@@ -149,8 +149,10 @@ def read_logs(manifest: Manifest | None, tables: list[Relic], work: Findings) ->
     if manifest is not None:
         try:
             recovered = replay(work.directory, work.names, manifest)
-        except CorruptionError as exc:
-            work.lose(exc, exc.path)
+        except error as exc:
+            if not is_damage(exc):
+                raise
+            work.lose(exc, str(exc.filename or work.directory.path))
         else:
             _note_logs(manifest, work)
             cleared = MAX_NUMBER if recovered.is_cleared else 0

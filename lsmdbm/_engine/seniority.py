@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from lsmdbm._base.errors import CorruptionError, error
+from lsmdbm._engine.check import is_damage, problem_of
 from lsmdbm._engine.findings import Findings
 from lsmdbm._engine.names import MANIFEST, TABLE, file_name, numbers
 from lsmdbm._engine.recovery import newest_manifest
@@ -39,9 +40,12 @@ class Relic(NamedTuple):
 
 def trusted_manifest(work: Findings) -> Manifest | None:
     """Return the manifest that tells the order; None if there is none, or only one that is out of date."""
+    bad: error | None
     try:
         manifest, bad = newest_manifest(work.directory, work.names)
-    except CorruptionError as exc:
+    except error as exc:
+        if not is_damage(exc):
+            raise
         manifest, bad = None, exc
     if manifest is not None:
         if bad is None:
@@ -50,8 +54,10 @@ def trusted_manifest(work: Findings) -> Manifest | None:
         if not missing:
             return manifest  # the higher one was cut off: nothing had been unlinked for it yet
         work.doubt(work.path(manifest.number, MANIFEST), -1, "out of date: a newer manifest is damaged")
-    if bad is not None and bad.path != work.directory.path:
-        work.lose(bad, bad.path)
+    if bad is not None:
+        path = problem_of(bad, str(bad.filename or work.directory.path)).path
+        if path != work.directory.path:  # else it is the directory that has none
+            work.lose(bad, path)
     work.doubt(
         work.directory.path,
         -1,

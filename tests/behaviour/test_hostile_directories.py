@@ -123,6 +123,26 @@ def test_in_the_place_of_a_file_it_is_refused(database, outside, plant, flag, ki
 
 
 @each_plant
+@pytest.mark.parametrize("kind", [".wal", ".sst", ".man"])
+def test_in_the_place_of_a_file_it_is_found_by_a_check_and_gone_around_by_a_repair(
+    database, outside, plant, kind, tmp_path
+):
+    path = database / of_kind(database, kind)
+    path.unlink()
+    plant(path, outside)
+    before = snapshot(database)
+
+    assert {str(path)} == {problem.path for problem in lsmdbm.verify(database).problems}
+    report = lsmdbm.repair(database, tmp_path / "new")
+    assert [str(path)] == [loss.path for loss in report.losses]
+    with lsmdbm.open(tmp_path / "new") as db:
+        lost = {".wal": [b"other"], ".sst": [b"key"], ".man": []}[kind]
+        assert {key: value for key, value in CONTENT.items() if key not in lost} == dict(db)
+    assert before == snapshot(database)
+    assert SECRET == outside.read_bytes()
+
+
+@each_plant
 @pytest.mark.parametrize("name", ["000900.wal", "000900.sst", "000900.man"])
 @pytest.mark.parametrize("flag", "rwcn")
 def test_under_a_name_that_nothing_needs_it_is_refused_or_passed_over(database, outside, plant, name, flag):

@@ -37,7 +37,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from lsmdbm._base.errors import NotFoundError, error
+from lsmdbm._base.errors import CorruptionError, NotFoundError, error
 from lsmdbm._base.process import Process
 from lsmdbm._base.storage import Directory
 from support.disk import CLEAN, DURABLE, POWER_LOSSES, DirectoryNode, Disk, FileNode, FrozenDisk, rename
@@ -572,7 +572,7 @@ class CrashDirectory:
             raise failure(errno.ENOENT, call.path)
         node = self.storage.disk.nodes[self.node.now[name]]
         if not isinstance(node, FileNode):
-            raise error(f"{call.path}: not a regular file")
+            raise CorruptionError(call.path, -1, "not a regular file")
         return node
 
 
