@@ -116,7 +116,9 @@ class Options:
     space on disk.  0 keeps none: then a follower loses its place with every flush.  Remembered."""
 
     max_open_files: int = 256
-    """Table files kept open."""
+    """Table files that a writer keeps open between reads.  A scan holds open what it is in: all of level 0
+    and a table of each other level.  Flag `"r"` keeps every table open, whatever this says: a writer may
+    unlink what it still reads."""
 
     verify_on_open: bool = False
     """Check every checksum of every table before `open()` returns.  Costs a read of the whole
