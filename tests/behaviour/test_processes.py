@@ -194,9 +194,8 @@ def test_in_a_forked_child_a_handle_is_dead_and_the_parent_goes_on(path, child, 
     child("put", {"a": "1"})
 
     name, text = child("fork and", *method)
-    assert name in ("ClosedError", "error")
-    assert text
-    assert "no error" not in text
+    assert "ClosedError" == name
+    assert "opened before a fork" in text
     child("put", {"b": "2"})
     assert [["a", "1"], ["b", "2"]] == child("items")
     with pytest.raises(lsmdbm.LockedError, match=f"pid {child.pid}"):

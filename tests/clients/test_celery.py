@@ -12,6 +12,7 @@ from support.clients import client, finish, shown
 
 celery = client("celery")
 beat = client("celery.beat")
+state = client("celery.worker.state")
 
 APPLICATION = f"""
 import os
@@ -166,3 +167,17 @@ def test_a_changed_timezone_begins_the_schedule_anew(path, app):
     assert 0 == entries(path)["now"][0]
     with lsmdbm.open_shelf(path, "r") as shelf:
         assert "Asia/Tokyo" == str(shelf["tz"])
+
+
+def test_a_worker_keeps_which_tasks_are_revoked(path, monkeypatch):
+    monkeypatch.setattr(state.Persistent, "storage", lsmdbm.shelve)
+    monkeypatch.setattr(state, "revoked", type(state.revoked)())
+    state.revoked.add("task")
+    state.Persistent(state, path).save()
+    state.revoked.clear()
+
+    kept = state.Persistent(state, path)
+    kept.merge()
+    kept.close()
+    assert "task" in state.revoked
+    assert "lsmdbm" == lsmdbm.whichdb(path)

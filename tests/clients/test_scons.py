@@ -82,6 +82,19 @@ def test_a_build_that_was_killed_leaves_the_signatures_of_the_last_one(project, 
     assert (0, UP_TO_DATE) == build(project)
 
 
+def test_a_build_beside_another_one_asks_twice_fails_and_says_why(project, build):
+    counted = "lambda *args: print('asked') or there(*args, timeout=0)"
+    (project / "SConstruct").write_text(
+        f"import lsmdbm\nthere, lsmdbm.open = lsmdbm.open, {counted}\n{SCONSTRUCT}"
+    )
+    with lsmdbm.open(project / "signatures", "c"):
+        status, output = build(project)
+
+    assert (2, 2) == (status, output.count("asked\n")), output
+    assert f"writer lock held by pid {os.getpid()}" in output
+    assert not (project / "small.txt").exists()
+
+
 def test_what_a_repository_has_built_is_not_built_again(tmp_path, project, build):
     build(project)
     before = sorted((path.name, path.stat().st_mtime_ns) for path in (project / "signatures").iterdir())

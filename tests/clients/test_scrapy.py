@@ -206,6 +206,20 @@ def test_expired_responses_are_fetched_again_and_replaced(tmp_path, site, crawl)
         assert all(float(db[key]) > float(before[key]) + 7000 for key in expired)
 
 
+def test_a_crawl_beside_another_one_loses_what_it_fetches_and_says_why(tmp_path, site, begin):
+    """Scrapy takes no error of a cache for a reason to stop."""
+    module = "import lsmdbm\ndef open(*args):\n    return lsmdbm.open(*args, timeout=0)\n"
+    (tmp_path / "at_once.py").write_text(module)
+    (tmp_path / "cache").mkdir()
+    with lsmdbm.open(tmp_path / "cache/pages.db", "c") as db:
+        status, log = finish(begin(site, HTTPCACHE_DBM_MODULE="at_once"))
+
+        assert (0, True) == (status, f"writer lock held by pid {os.getpid()}" in log), log
+        assert ["/0"] == site.asked
+        assert [] == json.loads((tmp_path / "items.json").read_text())
+        assert 0 == len(db)
+
+
 def test_example_asks_the_site_for_each_page_once(tmp_path, start):
     """examples/scrapy_cache.py, on a site of two pages that link to each other, and to another site."""
     asked = []

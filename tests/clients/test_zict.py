@@ -1,5 +1,6 @@
 """zict spills what does not fit into memory to lsmdbm: Buffer over Func over a database."""
 
+import errno
 import pickle
 import random
 import sys
@@ -8,7 +9,9 @@ import threading
 import pytest
 
 import lsmdbm
+from lsmdbm.database import open_on
 from support.clients import client, shown
+from support.crash_storage import CrashStorage, failure
 from support.threads import in_threads
 
 zict = client("zict")
@@ -82,6 +85,31 @@ def test_the_documented_buffer_spills_to_a_database_of_ours(tmp_path, monkeypatc
     with example["buffer"] as buffer:
         buffer.update((b"%04d" % number, number) for number in range(1001))
         assert [b"0000"] == example["spilled"].keys()
+
+
+def test_str_keys_come_back_from_the_database_as_bytes(db):
+    with zict.Buffer({}, zict.Func(pickle.dumps, pickle.loads, db), 1) as buffer:
+        buffer["spilled"] = buffer["in memory"] = 1
+
+        assert {b"spilled", "in memory"} == set(buffer)
+
+
+def test_a_full_disk_fails_the_write_and_loses_no_value():
+    def full(_, call, path):
+        if call == "pwrite":
+            raise failure(errno.ENOSPC, path)
+
+    storage = CrashStorage()
+    with open_on(storage, "/db", "n", 0o666, {}) as db:
+        buffer = zict.Buffer({}, zict.Func(pickle.dumps, pickle.loads, db), 1)
+        buffer[b"a"] = "a"
+        storage.on_call = full
+        with pytest.raises(OSError, match="No space left"):
+            buffer[b"b"] = "b"
+        storage.on_call = None
+
+        assert {} == dict(db)
+        assert {b"a": "a", b"b": "b"} == dict(buffer.items())
 
 
 def test_str_keys_work_in_a_buffer_over_the_text_view(db):
