@@ -192,6 +192,33 @@ def test_codemap_misses_a_planted_module_and_a_removed_one(tmp_path):
     assert {"lsmdbm/_base/planted.py", "lsmdbm/_engine/store.py"} == modules(tmp_path) ^ set(codemap())
 
 
+HERE_TOO = {  # in the last column of the glossary, and in use here for something else
+    *("cursor", "dump", "event", "offset", "page", "segment", "slice", "task", "thread", "token"),
+}
+
+
+def misnamed(page, source):
+    """What the glossary says is in the code and is not, and what it says is not and is."""
+    words, text = {*re.findall(r"\w+", source)}, source.lower()
+    lower = {*re.findall(r"\w+", text)}
+    spelled = {re.sub(r"\(.*\)|\[.*\]", "", name) for name in re.findall(r"`([^`]+)`", page)}
+    last = [line.split("|")[4].strip() for line in page.splitlines() if line.startswith("|")]
+    others = {word for cell in last for word in cell.split(", ")} - {"", "Not", "---"} - HERE_TOO
+    return (
+        {name for name in spelled if not {*re.findall(r"\w+", name)} <= words},
+        {word for word in others if (word.lower() in text if " " in word else word.lower() in lower)},
+    )
+
+
+def test_the_glossary_names_what_is_in_the_code_and_not_what_is_not():
+    page = (ROOT / "docs/glossary.md").read_text("ascii")
+    source = "\n".join(path.read_text("utf-8") for path in (ROOT / "lsmdbm").rglob("*.py"))
+    planted = page.replace("`Memtable`", "`Memtabel`").replace("memdb", "memdb, sealed, file name")
+
+    assert (set(), set()) == misnamed(page, source)
+    assert ({"Memtabel"}, {"sealed", "file name"}) == misnamed(planted, source)
+
+
 ARCHITECTURE = ROOT / "docs/architecture.md"
 KEEPS_APART = {"threading.RLock", "threading.Lock", "threading.Condition", "threading.local"}
 KEEPS_APART |= {"_thread.RLock", "queue.SimpleQueue", "ThreadPoolExecutor"}
