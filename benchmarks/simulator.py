@@ -27,6 +27,8 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 from lsmdbm._base.options import Options
@@ -200,7 +202,7 @@ def ends(meta: TableMeta) -> tuple[int, int]:
 def together(counts: Sequence[float], universe: int | None, share: float) -> float:
     """Return the expected number of distinct keys of several sets of random ones out of a share of all."""
     if universe is None or len(counts) == 1:
-        return sum(counts)
+        return reduce(add, counts)  # sum() rounds otherwise from Python 3.12 on, and cuts another tree
     keys = universe * share
     return keys * (1 - math.prod(max(0.0, 1 - count / keys) for count in counts))
 

@@ -17,6 +17,7 @@ from support.benches import (
     report,
     results,
     runner,
+    simulator,
     workloads,
 )
 
@@ -313,6 +314,19 @@ def test_the_page_lists_every_workload():
     listed = re.findall(r"^\| (\S+) \| (.*) \|$", section, re.MULTILINE)[2:]
 
     assert [(each.name, each.title) for each in workloads.WORKLOADS.values()] == listed
+
+
+@pytest.mark.parametrize("stream", simulator.STREAMS)
+def test_the_page_of_policies_says_what_the_simulator_says(stream, capsys):
+    """Up to 10^7 entries; a policy that decides otherwise than it did shows there."""
+    page = (ROOT / "docs/policies.md").read_text("ascii")
+    (section,) = [part for part in page.split("\n## ") if f"--streams {stream}\n" in part]
+    listed = re.findall(r"^\| \w+ \| 10\^[67] .*\|$", section, re.MULTILINE)
+    simulator.main(["--entries", "10000000", "--streams", stream])
+    said = re.findall(r"^\| \w+ (\| \w+ \| 10.*\|) \d+ s$", capsys.readouterr().out, re.MULTILINE)
+
+    assert 6 == len(listed)
+    assert listed == [line.replace("|  |", "| |").replace("|  |", "| |") for line in said]
 
 
 def test_lru_misses_what_was_used_longest_ago():
