@@ -89,7 +89,7 @@ class View:
     def get_many(self, keys: Iterable[bytes], recent: Mapping[bytes, bytes | None]) -> dict[bytes, bytes]:
         """Return the values of those keys that have one.
 
-        In key order, so that each block is read once, however small the cache is.
+        In key order, so that each block is read once, if the cache holds one of each table.
 
         Args:
             recent: what `recent` says of the keys, at the moment that counts.

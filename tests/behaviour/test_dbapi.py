@@ -492,7 +492,11 @@ def test_parameters_are_given_by_position_or_by_name(cursor):
         ("DROP TABLE kv", (), "ProgrammingError"),
         ("ALTER TABLE kv ADD COLUMN x", (), "ProgrammingError"),
         ("INSERT INTO kv VALUES ('a', 'b') ON CONFLICT DO UPDATE SET value = 'c'", (), "ProgrammingError"),
+        ("INSERT INTO kv VALUES ('a', 'b') ON CONFLICT DO NOTHING", (), "ProgrammingError"),
         ("DELETE FROM kv RETURNING key", (), "ProgrammingError"),
+        ("UPDATE kv SET value = '' RETURNING key", (), "ProgrammingError"),
+        ("CREATE TEMP TRIGGER t AFTER INSERT ON kv BEGIN SELECT 1; END", (), "NotSupportedError"),
+        ("VACUUM", (), "NotSupportedError"),
     ],
 )
 def test_a_statement_that_fails_says_so_in_the_right_class_and_changes_nothing(
@@ -819,8 +823,22 @@ def test_temporary_tables_are_there_until_the_connection_ends(fruit, connect, pa
     fruit.commit()
 
     assert (3,) == fruit.cursor().execute("SELECT count(*) FROM seen JOIN kv USING (key)").fetchone()
-    with pytest.raises(dbapi.ProgrammingError):
-        connect(path).cursor().execute("SELECT * FROM seen")
+    fruit.cursor().execute("CREATE TEMP VIEW view AS SELECT max(key) FROM seen")
+    assert (b"cherry",) == fruit.cursor().execute("SELECT * FROM view").fetchone()
+    for name in ("seen", "view"):
+        with pytest.raises(dbapi.ProgrammingError):
+            connect(path).cursor().execute(f"SELECT * FROM {name}")
+
+
+def test_a_temporary_table_may_have_what_other_tables_may_not(cursor):
+    cursor.execute(
+        "CREATE TEMP TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, a TEXT COLLATE NOCASE UNIQUE ON CONFLICT"
+        " IGNORE, b INT CHECK (b > 0) REFERENCES t (id), c INT GENERATED ALWAYS AS (b + 1) STORED) STRICT"
+    )
+    cursor.execute("INSERT INTO t (a, b) VALUES ('x', 1), ('X', 1)")
+    assert [(1, "x", 1, 2)] == cursor.execute("SELECT * FROM t").fetchall()
+    with pytest.raises(dbapi.IntegrityError):
+        cursor.execute("INSERT INTO t (a, b) VALUES ('y', 0)")
 
 
 def test_threads_that_have_connections_of_their_own_lose_no_update(connect, path):

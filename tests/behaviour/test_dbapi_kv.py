@@ -228,6 +228,20 @@ def test_a_push_down_reads_few_blocks(large, query, most):
     )
 
 
+def test_keys_in_one_block_are_read_together(path, monkeypatch):
+    keys = [b"%06d" % number for number in range(340, 350)]
+    query = f"SELECT key FROM kv WHERE length(value) > 0 AND key IN ({', '.join('?' * len(keys))})"
+    with lsmdbm.open(path, "n", compression=None) as db:
+        db.update((b"%06d" % number, b"%0200d" % number) for number in range(1000))
+        db.flush()
+    with closing(dbapi.connect(path)) as connection:
+        rows(connection, "SELECT value FROM kv WHERE key = '000000'")  # opens the table
+        disk, found = Disk(monkeypatch), []
+
+        assert disk.of(lambda: found.extend(rows(connection, query, keys))) in (1, 2)
+    assert [(key,) for key in keys] == found
+
+
 def test_counting_reads_keys_only(path, monkeypatch):
     """Keys and values of a block are apart on disk: what is counted is bytes."""
     with lsmdbm.open(path, "n", compression=None) as db:

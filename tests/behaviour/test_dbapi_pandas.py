@@ -17,6 +17,7 @@ def connection(path):
     cursor.execute("CREATE TABLE fruit (id INTEGER PRIMARY KEY, name TEXT, weight REAL, note)")
     rows = [(1, "apple", 120.5, None), (2, "pear", None, b"\xff"), (3, "plum", 30.0, "ripe")]
     cursor.executemany("INSERT INTO fruit VALUES (?, ?, ?, ?)", rows)
+    connection.commit()
     yield connection
     connection.close()
 
@@ -39,6 +40,14 @@ def test_read_sql_query_comes_in_pieces(connection):
         frames = [*pandas.read_sql_query("SELECT id FROM fruit", connection, chunksize=2)]
 
     assert [[1, 2], [3]] == [[*frame["id"]] for frame in frames]
+
+
+def test_to_sql_with_an_index_is_refused_and_leaves_nothing(connection):
+    frame = pandas.DataFrame({"name": ["apple", "pear"]})
+    with pytest.warns(UserWarning, match=UNTESTED), pytest.raises(dbapi.NotSupportedError):
+        frame.to_sql("prices", connection)
+
+    assert [("fruit",)] == connection.cursor().execute("SELECT name FROM lsmdbm_tables").fetchall()
 
 
 def test_to_sql_makes_a_table_and_adds_to_it(connection):

@@ -336,19 +336,26 @@ def test_a_reader_sees_what_a_writer_has_made(connect):
         reader.rollback()
 
 
-def test_a_row_for_a_table_that_another_connection_drops_is_in_conflict(connect, path):
-    one, other = connect(), connect()
+@pytest.mark.parametrize(
+    ("statement", "left"),
+    [("DROP TABLE t", []), ("ALTER TABLE t RENAME TO u", ["u"]), ("CREATE TABLE u (a)", ["t", "u"])],
+)
+@pytest.mark.parametrize("write", ["INSERT INTO t VALUES (1)", "INSERT INTO kv VALUES ('a', 'b')"])
+def test_who_writes_while_another_connection_defines_tables_is_in_conflict(connect, statement, left, write):
+    one, other, reader = connect(), connect(), connect()
     run(one, "CREATE TABLE t (a)")
     one.commit()
-    run(other, "INSERT INTO t VALUES (1)")
-    run(one, "DROP TABLE t")
+    run(reader, "SELECT * FROM t")
+    run(other, write)
+    run(one, statement)
     one.commit()
+    reader.commit()
 
     with pytest.raises(dbapi.OperationalError) as caught:
         other.commit()
 
     assert isinstance(caught.value.__cause__, lsmdbm.ConflictError)
-    assert [] == names(other)
+    assert left == names(other)
 
 
 def test_two_tables_of_one_name_are_in_conflict(connect):
@@ -718,6 +725,16 @@ def test_an_order_holds_where_a_text_is_compared_with_numbers(connection):
     for order in ("", " DESC"):
         found = run(connection, f"SELECT b FROM t WHERE a = (SELECT v FROM n) ORDER BY b{order}")
         assert [1, 2, 5, 7][:: -1 if order else 1] == [b for (b,) in found]
+
+
+def test_a_text_key_like_a_number_is_compared_as_text_with_a_text_out_of_a_column_of_numbers(connection):
+    """SQLite would find a row: see docs/sql.md, What differs from SQLite."""
+    run(connection, "CREATE TABLE t (a TEXT PRIMARY KEY)")
+    run(connection, "CREATE TABLE n (v INT)")
+    run(connection, "INSERT INTO t VALUES ('5'), ('x')")
+    run(connection, "INSERT INTO n VALUES ('1x')")
+
+    assert [] == run(connection, "SELECT a FROM n CROSS JOIN t ON a < v")
 
 
 def test_a_join_looks_up_keys(cities):
