@@ -292,6 +292,24 @@ def test_directory_never_takes_more_than_max_bytes(path, redundancy):
         assert number in cache
 
 
+def test_what_an_iteration_still_needs_is_unlinked_when_it_ends(path):
+    rng = random.Random(3)
+    with Cache(path, max_bytes=SMALL) as cache:
+        cache.update((number, rng.randbytes(3000)) for number in range(200))
+        reading = iter(cache.values())
+        next(reading)
+        needed = {f"{meta.number:06}.sst" for meta in cache._db._store.view.version}
+        cache.update((number, rng.randbytes(3000)) for number in range(200, 600))
+        assert needed
+        assert needed <= {*os.listdir(path)}
+        reading.close()
+        cache["more"] = 1
+        cache._db.flush()
+
+        assert set() == needed & {*os.listdir(path)}
+        assert disk_bytes(path) <= SMALL
+
+
 def test_a_smaller_bound_holds_from_the_first_writes_on(path):
     with Cache(path, max_bytes=4 * SMALL) as cache:
         rng = random.Random(4)
@@ -736,6 +754,18 @@ def test_a_cache_that_was_written_to_as_a_plain_database_is_none_any_more(path):
         db["apple"] = "green"
     with pytest.raises(lsmdbm.error, match=r"is no cache: it holds b'apple'"):
         Cache(path)
+
+
+def test_a_cache_is_verified_and_backed_up_as_any_database(path):
+    with Cache(path) as cache:
+        cache["apple"] = "red"
+        cache._db.flush()
+    with lsmdbm.open(path) as db:
+        db.backup(path + " of today")
+
+    assert lsmdbm.verify(path)
+    with Cache(path + " of today", "r") as cache:
+        assert {"apple": "red"} == dict(cache)
 
 
 def test_files_are_nobody_elses(path):

@@ -3,6 +3,8 @@
 import json
 import math
 import pickle
+from collections import OrderedDict
+from enum import IntEnum
 
 import pytest
 from hypothesis import given
@@ -60,6 +62,21 @@ def test_value_comes_out_as_it_went_in(value):
 def test_without_a_codec_a_value_that_json_would_change_is_refused(value):
     with pytest.raises(TypeError, match="give the cache a codec"):
         Values(None).encode(value)
+
+
+class Name(str):
+    pass
+
+
+EQUALS = [(OrderedDict(a=1), dict), (IntEnum("Colour", "RED").RED, int), (Name("a"), str)]
+
+
+@pytest.mark.parametrize(("value", "kind"), EQUALS)
+def test_what_is_equal_is_the_same(value, kind):
+    found = Values(None).decode(Values(None).encode(value))
+
+    assert value == found
+    assert kind is type(found)
 
 
 def test_a_value_in_itself_is_refused():
