@@ -223,7 +223,8 @@ class Shelf(DecodedHandle[V], shelve.Shelf[V]):  # type: ignore[misc]  # their o
             FailedError: it could not be done, and what is on disk is not known.
             Exception: what the serializer raised.  That object stays in the cache; all others are stored.
 
-        Durability: with writeback, after a kill or power loss all objects are as they are now, or none is.
+        Durability: with writeback, after a kill or power loss all objects are as they are now, or none is; of
+        more than 256 MiB, some may be.
         """
         if self.dict is _CLOSED:
             return

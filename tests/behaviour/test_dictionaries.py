@@ -9,6 +9,7 @@ from lsmdbm._base.errors import CorruptionError
 from lsmdbm._engine.names import TABLE, parse
 from lsmdbm._format import dictionaries
 from lsmdbm._format.footer import FOOTER_BYTES, Footer
+from lsmdbm.bulk import TableWriter, bulk_load
 from lsmdbm.database import open_on
 from lsmdbm.maintenance import repair_on, verify_on
 from support.documents import document, documents, noise
@@ -97,6 +98,32 @@ def test_without_compression_there_is_no_dictionary_and_the_wish_for_one_is_reme
         db.compact()
 
     assert [compression is not None] == with_dictionary(path)
+
+
+def imported(path):
+    lsmdbm.import_dbm(DOCUMENTS, path)
+
+
+def loaded(path):
+    bulk_load(path, DOCUMENTS, dictionaries=True)
+
+
+def ingested(path):
+    with TableWriter(f"{path}.table") as writer:
+        writer.extend(DOCUMENTS)
+    with lsmdbm.open(path, "n") as db:
+        db.ingest([f"{path}.table"])
+
+
+@pytest.mark.parametrize("make", [imported, loaded, ingested])
+def test_tables_that_were_loaded_get_a_dictionary_when_something_rewrites_them(tmp_path, make):
+    make(tmp_path / "db")
+    assert [False] == with_dictionary(tmp_path / "db")
+    with lsmdbm.open(tmp_path / "db", "w") as db:
+        db[b"another"] = b"one"
+        db.compact()
+
+    assert [True] == with_dictionary(tmp_path / "db")
 
 
 def test_a_compacted_database_keeps_its_dictionary_as_long_as_it_does_well(tmp_path, monkeypatch):
