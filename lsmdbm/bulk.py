@@ -41,6 +41,7 @@ class BuiltTable:
     path: str
     """Of the file, absolute."""
     entries: int
+    """How many it holds."""
     smallest: bytes
     """The first key."""
     largest: bytes

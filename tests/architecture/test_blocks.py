@@ -54,6 +54,8 @@ def is_good(command):
             benches.command.parser().parse_args(words[3:])
         elif words[:3] == ["python", "-m", "benchmarks.simulator"]:
             benches.simulator.parser().parse_args(words[3:])
+        elif words == ["python", "-m", "benchmarks.bulk"]:
+            return callable(benches.bulk.main)
         elif words[0] == "python" and words[1].startswith("examples/"):
             return (ROOT / words[1]).is_file()
         elif words[:2] == ["pip", "install"]:

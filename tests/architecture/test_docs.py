@@ -135,6 +135,7 @@ def test_reference_has_every_public_name():
     documented = re.findall(r":: lsmdbm\.(?!dbapi\b)(\w+)", text)  # which has its own test, where apsw is
 
     assert sorted(lsmdbm.__all__) == sorted(documented)
+    assert f':: lsmdbm.open_flags\n   :type: str\n   :value: "{lsmdbm.open_flags}"\n' in text
 
 
 def unkept(page, tests):

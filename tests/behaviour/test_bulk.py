@@ -4,6 +4,7 @@ import os
 import pickle
 import random
 import threading
+import tracemalloc
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import lsmdbm
 from lsmdbm import CorruptionError, NotFoundError, error
 from lsmdbm._base.chunk import MAX_KEY_BYTES
-from lsmdbm._engine import appender, loading
+from lsmdbm._engine import appender, loading, tree
 from lsmdbm.bulk import TableWriter, bulk_load
 
 TINY = {"memtable_bytes": 4096, "block_bytes": 256}
@@ -322,6 +323,34 @@ def test_progress_of_an_ingest_ends_with_everything_and_may_stop_it():
     assert [(sizes[0], sum(sizes)), (sum(sizes), sum(sizes))] == calls
 
 
+def test_others_write_while_files_are_checked_and_read_while_they_are_copied(monkeypatch):
+    build("file", {"a": "2", "c": "2"})
+    spans, order = tree.spans, []
+
+    def others(sources):
+        """What other threads do in the middle of the copying: one reads, and two have to wait."""
+        reader = threading.Thread(target=lambda: order.append(("read", db["a"])))
+        reader.start()
+        reader.join()
+        for name, work in (("written", lambda: db.update(a="3")), ("counted", lambda: len([*db]))):
+            waiting.append(threading.Thread(target=lambda name=name, work=work: order.append((name, work()))))
+            waiting[-1].start()
+        order.append("copied")
+        return spans(sources)
+
+    waiting = []
+    monkeypatch.setattr(tree, "spans", others)
+    with lsmdbm.open("db", "c") as db:
+        db["a"] = "1"
+        db.ingest(["file"], progress=lambda *_: db.update(b="1"))
+        for thread in waiting:
+            thread.join()
+
+        assert [("read", b"1"), "copied"] == order[:2]
+        assert [("counted", 3), ("written", None)] == sorted(order[2:])
+        assert {b"a": b"3", b"b": b"1", b"c": b"2"} == dict(db)
+
+
 def test_deletions_in_a_table_of_another_database_delete():
     with lsmdbm.open("other", "c", background="manual") as db:
         db.update({"a": "1", "b": "1"})
@@ -424,6 +453,18 @@ def test_load_has_no_more_in_flight_than_it_may():
 
     assert 3 == executor.most
     assert executor.submitted > 20
+
+
+def test_load_holds_two_runs_more_than_it_may_have_in_flight_at_most(no_syncs):
+    entries = ((b"%06d" % number, b"%04000d" % number) for number in range(2000))
+    tracemalloc.start()
+    try:
+        bulk_load("db", entries, Watched(), run_bytes=1 << 20, in_flight=3, memtable_bytes=1 << 18)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert 3 << 20 < peak < 5 << 20
 
 
 @pytest.mark.parametrize("fails_at", [1, 2, 15, 28])

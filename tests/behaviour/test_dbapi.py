@@ -1,5 +1,6 @@
 """lsmdbm.dbapi is a module as PEP 249 asks for one, and its transactions are those of the store."""
 
+import ast
 import copy
 import datetime
 import gc
@@ -102,6 +103,10 @@ def test_the_reference_has_every_public_name():
     text = (ROOT / "docs/api.md").read_text("ascii")
 
     assert sorted(dbapi.__all__) == sorted(re.findall(r":: lsmdbm\.dbapi\.(\w+)", text))
+    values = re.findall(r":: lsmdbm\.dbapi\.(\w+)\n   :value: (.*)", text)
+    assert [("apilevel", "2.0"), ("threadsafety", 1), ("paramstyle", "qmark")] == [
+        (name, ast.literal_eval(value)) for name, value in values
+    ]
 
 
 def test_without_apsw_the_import_names_the_extra(tmp_path):

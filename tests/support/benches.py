@@ -22,6 +22,7 @@ finally:
 
 adapters = import_module("benchmarks.adapters")
 bars = import_module("benchmarks.bars")
+bulk = import_module("benchmarks.bulk")
 data = import_module("benchmarks.data")
 eviction = import_module("benchmarks.eviction")
 figures = import_module("benchmarks.figures")

@@ -10,6 +10,7 @@ from support.benches import (
     ROOT,
     adapters,
     bars,
+    bulk,
     data,
     eviction,
     figures,
@@ -340,3 +341,18 @@ def test_where_nothing_is_evicted_every_way_misses_the_same(no_syncs):
 
     assert 5 * len(eviction.SKEWS) == len(lines)
     assert len(eviction.SKEWS) == len({tuple(each) for each in misses}), head
+
+
+def test_every_way_of_bulk_building_is_measured_and_keeps_all_entries(no_syncs, monkeypatch, capsys):
+    monkeypatch.setattr(bulk, "RUNS", 1)
+    monkeypatch.setattr(bulk, "ProcessPoolExecutor", bulk.ThreadPoolExecutor)  # there may be threads to fork
+    monkeypatch.setattr(bulk, "seconds", iter((number, 10 * number) for number in range(100)).__next__)
+    monkeypatch.setattr("sys.argv", ["benchmarks.bulk", "300"])
+    bulk.main()
+    head, *rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+
+    assert [f"| {name} | 1.0 | 10.0 | 1.00 |" for name in bulk.WAYS] == rows[1:]
+
+    monkeypatch.setitem(bulk.WAYS, "forgetful", lambda path, entries: bulk.bulk_load(path, [*entries][1:]))
+    with pytest.raises(SystemExit, match="forgetful: 299 of 300 entries are there"):
+        bulk.main()
