@@ -319,7 +319,7 @@ def test_the_page_lists_every_workload():
 
 @pytest.mark.parametrize("stream", simulator.STREAMS)
 def test_the_page_of_policies_says_what_the_simulator_says(stream, capsys):
-    """Up to 10^7 entries; a policy that decides otherwise than it did shows there."""
+    """Up to 10^7 entries.  Where a policy decides otherwise than it did, run what the page shows again."""
     page = (ROOT / "docs/policies.md").read_text("ascii")
     (section,) = [part for part in page.split("\n## ") if f"--streams {stream}\n" in part]
     listed = re.findall(r"^\| \w+ \| 10\^[67] .*\|$", section, re.MULTILINE)
