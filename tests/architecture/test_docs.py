@@ -4,6 +4,7 @@ What runs: ```pycon blocks, as one doctest per page, and ```python blocks, one p
 SHOWN are for test_blocks.py; any other one is an error, so that no example escapes by its label.
 """
 
+import _thread
 import ast
 import dataclasses
 import doctest
@@ -14,11 +15,13 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import traceback
 
 import pytest
 
 import lsmdbm
+from lsmdbm._engine import sharing
 from support import sql
 from support.pages import FENCE, PAGES, ROOT, blocks
 
@@ -221,22 +224,24 @@ def test_the_glossary_names_what_is_in_the_code_and_not_what_is_not():
 
 
 ARCHITECTURE = ROOT / "docs/architecture.md"
-KEEPS_APART = {"threading.RLock", "threading.Lock", "threading.Condition", "threading.local"}
+NOT_REENTRANT = {"threading.Lock", "threading.Condition", "_thread.allocate_lock"}
+KEEPS_APART = NOT_REENTRANT | {"threading.RLock", "threading.local"}
 KEEPS_APART |= {"_thread.RLock", "queue.SimpleQueue", "ThreadPoolExecutor"}
 
 
 def keeping_apart(root):
-    """The modules that make something to keep threads apart with."""
-    found = set()
+    """The modules that make something to keep threads apart with, and what that is."""
+    found = {}
     for path in (root / "lsmdbm").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             made = [node.func] if isinstance(node, ast.Call) else getattr(node, "bases", [])
-            if KEEPS_APART & {ast.unparse(each).partition("[")[0] for each in made}:
-                found.add(path.relative_to(root).as_posix())
+            kinds = KEEPS_APART & {ast.unparse(each).partition("[")[0] for each in made}
+            if kinds:
+                found.setdefault(path.relative_to(root).as_posix(), set()).update(kinds)
     return found
 
 
-def test_every_lock_stands_in_the_table_of_locks(tmp_path):
+def test_every_lock_stands_in_the_table_of_locks_and_is_reentrant(tmp_path):
     listed = {name.strip("`") for name, _, _ in rows(ARCHITECTURE, "## Where locks stand")}
     (tmp_path / "lsmdbm").mkdir()
     planted = {
@@ -247,8 +252,97 @@ def test_every_lock_stands_in_the_table_of_locks(tmp_path):
     for name, source in planted.items():
         (tmp_path / f"lsmdbm/{name}.py").write_text(source)
 
-    assert listed == keeping_apart(ROOT)
-    assert {"lsmdbm/a.py", "lsmdbm/b.py", "lsmdbm/c.py"} == keeping_apart(tmp_path)
+    found = keeping_apart(ROOT)
+    assert listed == found.keys()
+    assert set() == set().union(*found.values()) & NOT_REENTRANT
+    assert {"lsmdbm/a.py", "lsmdbm/b.py", "lsmdbm/c.py"} == keeping_apart(tmp_path).keys()
+
+
+HELD = threading.local()  # .locks: the watched locks that a thread holds, the newest last
+
+
+class Watched:
+    """A lock that notes under which other ones it was taken.
+
+    Args:
+        module: that made it, as the table of locks has it.
+        under: takes (module of a lock that was held, module of the one that was taken under it).
+    """
+
+    def __init__(self, module, under):
+        self.module, self._under = module, under
+        self._lock = _thread.RLock()
+        self._is_owned = self._lock._is_owned
+
+    def acquire(self, blocking=True, timeout=-1):
+        taken = self._lock.acquire(blocking, timeout)
+        if taken:
+            held = HELD.__dict__.setdefault("locks", [])
+            self._under.update((other.module, self.module) for other in held if other is not self)
+            held.append(self)
+        return taken
+
+    def release(self):
+        HELD.locks.remove(self)
+        self._lock.release()
+
+    def __enter__(self):
+        return self.acquire()
+
+    def __exit__(self, *_):
+        self.release()
+
+
+@pytest.fixture
+def under(monkeypatch):
+    """Which locks of ours are taken under which others from now on."""
+    found = set()
+
+    def watched():
+        path = sys._getframe(1).f_globals.get("__name__", "").replace(".", "/") + ".py"
+        return Watched(path, found) if path.startswith("lsmdbm/") else _thread.RLock()
+
+    monkeypatch.setattr(threading, "RLock", watched)
+    monkeypatch.setattr(sharing, "_registry_lock", Watched("lsmdbm/_engine/sharing.py", found))
+    return found
+
+
+def use_all_that_locks(path):
+    options = {
+        "memtable_bytes": 4096,
+        "durability": "interval",
+        "cache_bytes": 4096,
+        "log_keep_bytes": 1 << 20,
+    }
+    with lsmdbm.open(path, "c", **options) as first:
+        first["key"] = "value"
+    with lsmdbm.open(path, "r") as reader, lsmdbm.open(path, "w", **options) as db:
+        for number in range(300):
+            db[f"{number:04}"] = bytes(40)
+        snapshot = db.snapshot()
+        db.delete_range("0100", "0200")
+        assert 200 < len(snapshot) == sum(1 for _ in snapshot.items())
+        db.pop("0000"), db.increment("number"), db.get_many(["0001", "0002"])
+        with db.transaction() as change:
+            change["0003"] = change["0004"]
+        db.sync(), db.flush(), db.compact(), db.stats(), len(db), db.range("0001").first()
+        assert list(db.changes(db.position())) == []
+        reader.refresh()
+        assert dict(reader.items()) == dict(db.items())
+        len(reader.snapshot()), list(reader.changes(reader.position()))
+        snapshot.close()
+
+
+def test_no_lock_is_taken_under_one_that_stands_below_it(tmp_path, under):
+    order = [name.strip("`") for name, _, _ in rows(ARCHITECTURE, "## Where locks stand")]
+    use_all_that_locks(tmp_path / "db")
+
+    assert [] == [(held, taken) for held, taken in under if order.index(held) >= order.index(taken)]
+    assert ("lsmdbm/_engine/durability.py", "lsmdbm/_engine/writer.py") in under
+    assert {name for pair in under for name in pair} >= {
+        f"lsmdbm/{name}.py"
+        for name in ("_engine/sharing", "_engine/reader", "_engine/moment", "_engine/memtable", "_base/lru")
+    }
 
 
 def astray(section):

@@ -1,6 +1,7 @@
 """The import direction of lsmdbm, executable.  The laws it keeps: docs/architecture.md."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,11 @@ def parse_all(root):
     }
 
 
+@functools.cache
+def ours():
+    return parse_all(ROOT)
+
+
 def imports(sources):
     for name, tree in sources.items():
         for node in ast.walk(tree):  # function bodies and TYPE_CHECKING blocks included
@@ -109,7 +115,7 @@ def test_every_module_has_its_place():
 
 @pytest.mark.parametrize("layer", ["lsmdbm._base.", "lsmdbm._format.", "lsmdbm._engine."])
 def test_a_layer_says_which_files_it_has_in_their_order(layer):
-    law = ast.get_docstring(parse_all(ROOT)[layer.removesuffix(".")])
+    law = ast.get_docstring(ours()[layer.removesuffix(".")])
     files = law.partition("Files, in import order: ")[2].partition(".")[0]
 
     assert LAYERS[layer].split() == files.replace(",", "").split()
@@ -117,6 +123,31 @@ def test_a_layer_says_which_files_it_has_in_their_order(layer):
 
 def test_imports_point_down_or_left_and_dependencies_stay_home():
     assert [] == forbidden(ROOT)
+
+
+ABSENT = {"open", "os.fdopen", "os.rename", "os.renames", "os.replace", "io.open"}  # see docs/architecture.md
+MOUNT_TABLE = ("lsmdbm._base.os_storage", "open(MOUNTS, encoding='utf-8', errors='replace')")  # none of ours
+
+
+def absent_calls(sources):
+    """Calls below the faces that rename a file, or make a Python file object."""
+    layers = tuple(layer for layer in LAYERS if layer.startswith("lsmdbm._"))
+    return [
+        (name, ast.unparse(node))
+        for name, tree in sources.items()
+        if name.startswith(layers)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ABSENT
+    ]
+
+
+def test_no_file_is_renamed_and_none_of_ours_is_a_file_object_of_python():
+    planted = {"lsmdbm._engine.install": ast.parse("os.replace(a, b)\nopen(path).read()\nself.open(path)")}
+
+    assert [MOUNT_TABLE] == absent_calls(ours())
+    assert ["os.replace(a, b)", "open(path)"] == sorted(
+        (text for _, text in absent_calls(planted)), reverse=True
+    )
 
 
 @pytest.fixture

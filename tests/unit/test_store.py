@@ -21,6 +21,7 @@ from lsmdbm._engine.appender import BUFFER_BYTES, BUFFER_SECONDS
 from lsmdbm._engine.recovery import CHAIN_LOGS
 from lsmdbm._engine.tree import STALL_MEMTABLES
 from lsmdbm._format import envelope, records
+from lsmdbm._format.records import LogHeader
 from support.crash_storage import MODES, WRITES, CrashFile, CrashStorage, Killed, failure
 from support.disk import POWER_LOSSES
 from support.engine import PATH, calls_since, close, current, entries, log, names, open_store, writes
@@ -1366,6 +1367,39 @@ def test_at_full_every_write_that_returned_survives_power_loss(storage, opened, 
             expected[key] = b"%d" % number
         for mode in POWER_LOSSES:
             assert expected == recovered(storage, mode, seed)
+
+
+def test_at_full_others_can_read_what_is_not_durable_yet(storage, opened):
+    store = opened(durability="full")
+    seen = []
+
+    def look(_, operation, path):
+        if operation == "fdatasync":
+            seen.append((store.get(b"key"), recovered(storage, "strict")))
+
+    storage.on_call = look
+    store.put(b"key", b"value")
+    storage.on_call = None
+
+    assert [(b"value", {})] == seen
+    assert {b"key": b"value"} == recovered(storage, "strict")
+
+
+def test_a_number_whose_file_was_lost_with_the_power_comes_back_with_another_salt(storage, opened):
+    store = opened()
+    store.put(b"key", b"flushed")
+    store.flush()
+    store.put(b"key", b"lost")
+    (name,) = names(storage, "wal")
+    crashed = storage.crash("strict")
+    assert name not in names(crashed, "wal")
+    store = open_store(crashed)
+    store.put(b"key", b"new")
+    lost, found = (LogHeader.decode(each.contents(PATH)[name]) for each in (storage, crashed))
+    close(crashed, store)
+
+    assert lost.number == found.number
+    assert lost.salt != found.salt
 
 
 @pytest.mark.parametrize("mode", MODES)
