@@ -322,15 +322,19 @@ def use_all_that_locks(path):
         snapshot = db.snapshot()
         db.delete_range("0100", "0200")
         assert 200 < len(snapshot) == sum(1 for _ in snapshot.items())
-        db.pop("0000"), db.increment("number"), db.get_many(["0001", "0002"])
+        snapshot.close()
+        for call in (lambda: db.pop("0000"), lambda: db.increment("number"), lambda: db.get_many(["0001"])):
+            call()
         with db.transaction() as change:
             change["0003"] = change["0004"]
-        db.sync(), db.flush(), db.compact(), db.stats(), len(db), db.range("0001").first()
-        assert list(db.changes(db.position())) == []
+        for call in (db.sync, db.flush, db.compact, db.stats, db.range("0001").first, db.__len__):
+            call()
+        assert [] == list(db.changes(db.position()))
         reader.refresh()
-        assert dict(reader.items()) == dict(db.items())
-        len(reader.snapshot()), list(reader.changes(reader.position()))
-        snapshot.close()
+        assert dict(db.items()) == dict(reader.items())
+        with reader.snapshot() as moment:
+            assert len(db) == len(moment)
+        assert [] == list(reader.changes(reader.position()))
 
 
 def test_no_lock_is_taken_under_one_that_stands_below_it(tmp_path, under):
