@@ -1,7 +1,8 @@
 """File names: 000017.wal, 000018.sst, 000019.man, and LOCK; one counter for all kinds.
 
 Rules
-  1. A number is used once.  A name that is taken already means: take the next number.
+  1. A number is used once, but for one whose file a loss of power took without a trace: that file had another
+     salt.  A name that is taken already means: take the next number.
   2. A name that `parse` does not know is not ours and is never touched.
 
 Thread safety: the counter belongs to the writer, under its lock.  Spec: docs/format.md, Names.
