@@ -8,7 +8,7 @@ Rules
   3. Every window uses up at least one chunk, so a merge ends whatever the keys are.
   4. No chunk of a source is empty.
 
-A merge of two interleaved runs costs about 105 ns an entry this way, 218 ns with heapq.merge over entries.
+A merge of two interleaved runs costs 0.6 to 0.7 of what heapq.merge over entries does (decision 2).
 
 Thread safety: pure functions over their sources.
 """

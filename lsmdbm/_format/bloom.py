@@ -11,7 +11,7 @@ Rules
   1. may_contain() is never False for a key that was built in.
   2. An empty filter says True to everything: filters are turned off by leaving them out.
 
-With 12 bits per key 1.05 % of absent keys pass, with 10 bits 1.9 % (measured; docs/benchmarks.md).
+With 12 bits per key 1.03 % of absent keys pass, with 10 bits 1.90 % (measured; docs/benchmarks.md).
 The blocked layout is that of Putze, Sanders and Singler, "Cache-, Hash- and Space-Efficient Bloom
 Filters" (2007), with a block of one word.
 
