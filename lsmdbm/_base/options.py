@@ -86,7 +86,7 @@ class Options:
 
     compaction: str = "leveled"
     """How tables are merged: `"leveled"`, into levels each five times as large as the one above, which
-    makes reads and disk space cheapest; `"tiered"`, several times less often, which makes sustained
+    makes reads and disk space cheapest; `"tiered"`, about half as often, which makes sustained
     writing cheapest, while replaced values and the merges themselves may take several times the space
     of the data; `"fifo"`, only to keep tables few, and the oldest data is dropped past `max_bytes`: for
     caches.  May be changed at any opening.  Remembered."""
