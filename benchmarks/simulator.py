@@ -163,6 +163,11 @@ class Tree:
             low, stop = ends(meta)
             yield key(rng.randrange(low, stop))
 
+    def asked(self, probe: bytes) -> int:
+        """Return how many tables have a key within their bounds."""
+        levels = range(len(self.version.levels))
+        return sum(len(self.version.overlapping(level, probe, probe)) for level in levels)
+
     def distinct(self) -> float:
         """Return how many keys all tables hold together."""
         if self.universe is None:
@@ -261,7 +266,7 @@ def simulate(policy: str, stream: str, entries: int, limits: Limits, memtable_by
         place = bisect_left(samples, number)
         if place == len(samples) or samples[place] != number:
             continue
-        asked.append(sum(len(tree.version.candidates(probe)) for probe in tree.probes(rng)) / PROBES)
+        asked.append(sum(tree.asked(probe) for probe in tree.probes(rng)) / PROBES)
         runs.append(len(runs_of(tree.version)))
         if policy != "fifo" and len(spaces) < SAMPLES // 3 * (place + 1) / len(samples):
             size = sum(meta.entries for meta in tree.version)

@@ -11,6 +11,7 @@ Thread safety: `reader` from any thread; the rest under the lock of the store.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Iterable
 
@@ -18,6 +19,7 @@ from lsmdbm._base.errors import ClosedError, CorruptionError, NotFoundError, err
 from lsmdbm._base.lru import LRU
 from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File
+from lsmdbm._engine.lookup import Lookup
 from lsmdbm._engine.names import TABLE, TOO_MANY_FILES, file_name
 from lsmdbm._engine.version import Version
 from lsmdbm._format.block import Block
@@ -45,6 +47,8 @@ class Tables:
         self.counters = ReadCounters()
         self._held: dict[int, File] = {}
         self._versions: weakref.WeakSet[Version] = weakref.WeakSet()
+        self._lookups: weakref.WeakKeyDictionary[Version, Lookup] = weakref.WeakKeyDictionary()
+        self._lookups_lock = threading.RLock()  # a handler in the middle of it may read
         self._retired: set[int] = set()
         self._is_closed = False
 
@@ -58,8 +62,31 @@ class Tables:
         reader = self.readers.get(meta.number)
         if reader is None:
             reader = TableReader(self.file(meta), meta, self.blocks, self.counters)
+            had_evicted = self.readers.has_evicted
             self.readers.put(meta.number, reader, reader.cost)
+            if self.readers.has_evicted and not had_evicted:
+                self._let_go()
         return reader
+
+    def lookup(self, version: Version) -> Lookup:
+        """Return what looks up keys in the tables of a version; the same one each time."""
+        with self._lookups_lock:
+            found = self._lookups.get(version)
+            if found is None:
+                found = Lookup(version, self.reader, self._is_kept, self.counters)
+                self._lookups[version] = found
+            return found
+
+    def _is_kept(self, number: int) -> bool:
+        """Return whether a table stays open until it is unlinked."""
+        is_bounded = self.readers.has_evicted or self._is_closed
+        return not is_bounded and self.readers.peek(number) is not None
+
+    def _let_go(self) -> None:
+        """Have nobody remember tables as open: from now on some have to be closed."""
+        with self._lookups_lock:
+            for lookup in list(self._lookups.values()):
+                lookup.let_go()
 
     def anew(self, meta: TableMeta) -> TableReader:
         """Return a reader that has read everything from disk again and is not kept: for checks."""
@@ -89,6 +116,7 @@ class Tables:
     def make_room(self) -> None:
         """Close half of the open tables: the process has no descriptors left."""
         self.readers.shrink(len(self.readers) // 2)
+        self._let_go()
 
     def hold(self, metas: Iterable[TableMeta]) -> None:
         """Open these tables for good, whatever the bounds are: a writer elsewhere may unlink them."""
@@ -140,6 +168,7 @@ class Tables:
     def close(self) -> None:
         """Let go of every reader and every cached block.  Call it before the directory is closed."""
         self._is_closed = True
+        self._let_go()
         self.readers.clear()
         self.blocks.clear()
         self._held.clear()
@@ -147,4 +176,5 @@ class Tables:
     def die(self) -> None:
         """Do what close() does in the child of a fork, where a lock of the caches may be held by nobody."""
         self.blocks, self.readers = LRU(0), LRU(0)
+        self._lookups_lock = threading.RLock()
         self.close()

@@ -17,7 +17,7 @@ from dataclasses import replace
 from operator import attrgetter, is_
 
 from lsmdbm._base.errors import error
-from lsmdbm._base.intervals import Intervals, holds, holds_all, inside, united, without
+from lsmdbm._base.intervals import Intervals, holds_all, inside, united, without
 from lsmdbm._format.manifest import MAX_LEVELS, MAX_TABLES, TableMeta
 
 Run = tuple[TableMeta, ...]  # in key order, without overlap
@@ -49,7 +49,7 @@ class Version:
     """
 
     __slots__ = (
-        *("__weakref__", "_deep", "_facts", "_largest", "_newest"),
+        *("__weakref__", "_facts", "_largest"),
         *("drops", "levels", "may_delete", "most_holes", "raw_bytes", "total_bytes"),
     )
 
@@ -61,9 +61,6 @@ class Version:
         known = dict(zip(map(id, before.levels), before._facts, strict=True)) if before is not None else {}
         self._facts: list[_Facts] = [known.get(id(level)) or _Facts(level) for level in levels]
         self._largest = [facts.largest for facts in self._facts]
-        self._newest = [(meta.smallest, meta.largest, meta) for meta in levels[0]] if levels else []
-        deep = zip(self._largest[1:], levels[1:], strict=True)
-        self._deep = [level for level in deep if level[1]]  # what a point read walks through, behind level 0
         self.may_delete = any(facts.may_delete for facts in self._facts)
         self.most_holes = max([facts.holes for facts in self._facts], default=0)  # in one table
         self.total_bytes = sum(facts.file_bytes for facts in self._facts)  # on disk
@@ -97,16 +94,9 @@ class Version:
         low = bisect_left(self._largest[number], smallest)
         return tables[low : bisect_right(tables, largest, low, key=_smallest)]
 
-    def candidates(self, key: bytes) -> list[TableMeta]:
-        """Return the tables whose bounds include `key`, and no hole of which does, newest first."""
-        found = [meta for smallest, largest, meta in self._newest if smallest <= key <= largest]
-        for largest, metas in self._deep:
-            index = bisect_left(largest, key)
-            if index < len(metas) and metas[index].smallest <= key:
-                found.append(metas[index])
-        if self.most_holes:
-            found = [meta for meta in found if not holds(meta.holes, key)]
-        return found
+    def largest(self, number: int) -> list[bytes]:
+        """Return the largest keys of the tables of a level, in their order.  Not to be changed."""
+        return self._largest[number]
 
     def within(self, number: int, start: bytes | None, stop: bytes | None) -> tuple[TableMeta, ...]:
         """Return the tables of a level that may hold a key with `start <= key < stop`, in their order.

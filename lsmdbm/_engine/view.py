@@ -26,7 +26,6 @@ from lsmdbm._engine.memtable import Memtable, find, sources
 from lsmdbm._engine.merge import merge, visible
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.version import Version, sorted_runs
-from lsmdbm._format.bloom import hash_key, pattern
 from lsmdbm._format.manifest import TableMeta
 from lsmdbm._format.table_check import problems_of
 
@@ -36,7 +35,7 @@ AFTER_FORK = "The database was opened before a fork: open it again in the child"
 class View:
     """The state of the store as one read sees it."""
 
-    __slots__ = ("_has_ranges", "_reader", "active", "sealed", "table_keys", "tables", "version")
+    __slots__ = ("_find", "_has_ranges", "_reader", "active", "sealed", "table_keys", "tables", "version")
 
     def __init__(
         self,
@@ -52,6 +51,7 @@ class View:
         self.tables = tables
         self.table_keys = table_keys
         self._reader = tables.reader
+        self._find = tables.lookup(version).get
         self._has_ranges = bool(active.ranges) or any([memtable.ranges for memtable in sealed])
 
     @property
@@ -69,12 +69,12 @@ class View:
             return value
         if self._has_ranges:
             value = find((self.active, *self.sealed), key)
-            return self._get_from_tables(key) if value is MISSING else value
+            return self._find(key) if value is MISSING else value
         for memtable in self.sealed:
             value = memtable.entries.get(key, MISSING)
             if value is not MISSING:
                 return value
-        return self._get_from_tables(key)
+        return self._find(key)
 
     def recent(self, keys: Iterable[bytes]) -> dict[bytes, bytes | None]:
         """Return what the memtables say of some keys; those of which they say nothing are left out."""
@@ -96,30 +96,10 @@ class View:
         """
         found = {key: value for key, value in recent.items() if value is not None}
         for key in sorted({key for key in keys if key not in recent}):
-            value = self._get_from_tables(key)
+            value = self._find(key)
             if value is not None:
                 found[key] = value
         return found
-
-    def _get_from_tables(self, key: bytes) -> bytes | None:
-        metas = self.version.candidates(key)
-        if not metas:
-            return None
-        readers = self.tables.readers
-        last, opened = metas.pop(), readers.get if readers.has_evicted else readers.peek
-        if metas:
-            hashed = hash_key(key)
-            bits, counters = pattern(hashed), self.tables.counters
-            for meta in metas:
-                reader = opened(meta.number) or self._reader(meta)
-                counters.filter_probes += 1
-                words = reader.words
-                if words[hashed % len(words)] & bits == bits:  # `may_hold`, without the call
-                    value = reader.get(key, is_probable=True)
-                    if value is not MISSING:
-                        return value
-        value = (opened(last.number) or self._reader(last)).get(key)
-        return None if value is MISSING else value
 
     def chunks(
         self,

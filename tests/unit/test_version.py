@@ -10,28 +10,7 @@ from lsmdbm._engine import version as version_module
 from lsmdbm._engine.version import Version, sorted_runs
 from lsmdbm._format.manifest import MAX_LEVELS
 from support.stage import table_meta
-
-keys = st.binary(max_size=1)
-bounds = st.tuples(keys, keys).map(sorted)
-
-
-def level_of(first_number, borders):
-    """Return disjoint tables whose bounds are pairs of ascending borders."""
-    pairs = zip(borders[::2], borders[1::2], strict=False)
-    return tuple(table_meta(first_number + index, *pair) for index, pair in enumerate(pairs))
-
-
-@st.composite
-def versions(draw):
-    newest = tuple(
-        table_meta(100 + index, *pair) for index, pair in enumerate(draw(st.lists(bounds, max_size=6)))
-    )
-    deeper = [
-        level_of(1000 * (1 + index), sorted(borders))
-        for index, borders in enumerate(draw(st.lists(st.sets(keys, max_size=16), max_size=3)))
-    ]
-    return Version((newest, *deeper))
-
+from support.versions import bounds, keys, versions
 
 A, B, C = table_meta(1, b"a", b"c"), table_meta(2, b"d", b"f"), table_meta(3, b"b", b"e")
 
@@ -107,23 +86,10 @@ def test_tables_come_level_by_level_and_are_counted(version):
     ]
 
 
-@given(versions(), st.binary(max_size=3))
-def test_a_point_read_walks_through_the_tables_whose_bounds_include_the_key(version, key):
-    expected = [meta for metas in version.levels for meta in metas if meta.smallest <= key <= meta.largest]
-
-    assert expected == version.candidates(key)
-
-
 def test_empty_version_holds_nothing():
     version = Version()
 
-    assert ((), 0, [], [], False) == (
-        version.levels,
-        len(version),
-        list(version),
-        version.candidates(b""),
-        version.may_delete,
-    )
+    assert ((), 0, [], False) == (version.levels, len(version), list(version), version.may_delete)
     assert ((), (), 0, False) == (
         version.level(0),
         version.overlapping(1, b"", b"~"),
