@@ -32,7 +32,6 @@ def shell(output: Output, *, db: str) -> int:
     """Do what is typed, until it ends; return the exit code of the last verb."""
     with reading(db):  # that there is one is told now
         pass
-    parser = plain.parser(WITHIN, prog="")
     if output.is_terminal:
         output.note("help lists the verbs, help VERB explains one; Ctrl-D ends")
     name = os.path.basename(os.path.abspath(db))
@@ -42,7 +41,7 @@ def shell(output: Output, *, db: str) -> int:
         if words and words[0] in ENDS:
             break
         if words:
-            code = guarded(lambda words=words: _do(output, db, words, parser))  # type: ignore[misc]  # a default
+            code = guarded(lambda words=words: _do(output, db, words))  # type: ignore[misc]  # a default
         if code == CLOSED_PIPE:
             break
     return code
@@ -55,13 +54,13 @@ def _words(line: str) -> list[str]:
         return ["", str(exc)]
 
 
-def _do(output: Output, db: str, words: list[str], parser: plain.Parser) -> int:
+def _do(output: Output, db: str, words: list[str]) -> int:
     if words[0] == "":
         raise Refused(words[1] if len(words) > 1 else "no verb", USAGE)
     if words[0] in HELPS:
         words = [*words[1:], "--help"]
     try:
-        verb, values = plain.parsed(words, parser)
+        verb, values = plain.parsed(words, WITHIN, prog="")
     except SystemExit:  # help was shown
         return FINE
     return verb.call(output, _completed(verb, values, db))

@@ -54,8 +54,29 @@ def test_both_front_ends_understand_the_same(verb):
     for chosen in ([], optional, *([each] for each in optional)):
         words = words_for(verb, chosen)
         found = group().main(words, prog_name="lsmdbm", standalone_mode=False)
-        assert plain.parsed(words, plain.parser()) == found
+        assert plain.parsed(words) == found
         assert len(chosen) == sum(found[1][each.dest] != each.default for each in optional)
+
+
+@with_click
+@verbs
+def test_both_front_ends_take_options_anywhere_and_any_word_for_a_value(verb):
+    """argparse had `load DB --format csv FILE` fail, and `--start -k`; of a key `--` it made a list."""
+    from lsmdbm.cli.clicked import group
+
+    words = words_for(verb, [each for each in verb.parameters if not each.is_option])[1:]
+    options = [
+        word
+        for each in verb.parameters
+        if each.is_option
+        for word in ([each.name] if each.is_flag else [each.name, (*each.choices, "-1")[0]])
+    ]
+    lines = [[*words[:place], *options, *words[place:]] for place in range(len(words) + 1)]
+    if words and verb.name != "completion":  # which takes the name of a shell
+        lines.append([*options, "--", *("--" for _ in words)])
+    for line in lines:
+        found = group().main([verb.name, *line], prog_name="lsmdbm", standalone_mode=False)
+        assert plain.parsed([verb.name, *line]) == found
 
 
 @verbs
