@@ -14,7 +14,18 @@ import pytest
 import lsmdbm
 from lsmdbm.cli import metrics, outcome, plain
 from lsmdbm.cli.grammar import BY_NAME, FILE, SHELLS, VERBS
-from support.commands import FRONTS, HAS_CLICK, STYLES, call, command, environment, hiding, on_terminal, run
+from support.commands import (
+    FRONTS,
+    HAS_CLICK,
+    STYLES,
+    Terminal,
+    call,
+    command,
+    environment,
+    hiding,
+    on_terminal,
+    run,
+)
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/cli.md"
@@ -259,6 +270,25 @@ def test_bash_completes_with_the_script(fruit):
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, env=environment())
 
     assert ("apricot\n", "") == (done.stdout, done.stderr)
+
+
+@with_click
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
+@pytest.mark.parametrize(("typed", "shown"), [(r"\`", r"\`touch\ made\`"), ("'ju", r"'just '\''so'\'''")])
+def test_bash_quotes_a_key_that_it_completes(typed, shown, path, tmp_path):
+    """With the script of click a space divided a key, and bash ran what stood in backquotes."""
+    with lsmdbm.open(path, "n") as db:
+        db.update(dict.fromkeys(["`touch made`", "just 'so'"], "found"))
+    bash = ["bash", "--norc", "--noprofile", "-i"]
+    with Terminal(words=bash, cwd=tmp_path, HISTFILE="", INPUTRC="/dev/null") as terminal:
+        terminal.send('eval "$(lsmdbm completion bash)"; set +H; echo be"gin"\n')
+        terminal.expect("begin\r\n")
+        terminal.send(f"lsmdbm get {path} {typed}\t")
+        terminal.expect(shown)
+        terminal.send("; exit\n")
+        terminal.expect("found")
+        terminal.end()
+    assert not (tmp_path / "made").exists()
 
 
 # The page
