@@ -127,16 +127,21 @@ class Meter:
         """Return one line."""
         seconds = self._clock() - self._began
         rate = done / seconds if seconds > 0 else 0.0
-        parts = [f"{self._what}: {self._amount(done)}"]
+        amount = self._amount(done)
         if total:
-            parts[0] += f" of {self._amount(total)}, {100 * min(done, total) // total} %"
+            amount += f" of {self._amount(total)}"
+        if self._unit != "B":
+            amount += f" {self._unit}"  # once: the time that is left has to fit in 80 columns
+        parts = [f"{self._what}: {amount}"]
+        if total:
+            parts.append(f"{100 * min(done, total) // total} %")
         parts.append(f"{self._amount(rate)}/s")
         if total and rate and done < total:
             parts.append(f"{duration((total - done) / rate)} left")
         return ", ".join(parts)
 
     def _amount(self, count: float) -> str:
-        return size(count) if self._unit == "B" else f"{count:,.0f} {self._unit}"
+        return size(count) if self._unit == "B" else f"{count:,.0f}"
 
 
 class Output:
@@ -236,15 +241,24 @@ class Output:
 
         def show(done: int, total: int | None, line: str) -> None:
             nonlocal width
-            self._stderr.write("\r" + line.ljust(width))
+            room = self._room()
+            self._stderr.write("\r" + line[:room].ljust(min(width, room)))
             self._stderr.flush()
-            width = len(line)
+            width = min(len(line), room)
 
         try:
             yield show
         finally:
-            self._stderr.write("\r" + " " * width + "\r")
+            self._stderr.write("\r" + " " * min(width, self._room()) + "\r")
             self._stderr.flush()
+
+    def _room(self) -> int:
+        """Return how long a line on stderr may be: what goes on in a second row would stay there."""
+        try:
+            columns = os.get_terminal_size(self._stderr.fileno()).columns
+        except (OSError, ValueError):
+            columns = 0
+        return (columns or 80) - 1
 
     def confirm(self, question: str) -> None:
         """Ask on the terminal; go on only after a yes.

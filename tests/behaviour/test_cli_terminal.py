@@ -132,8 +132,8 @@ def test_long_work_shows_progress_with_rate_and_the_time_that_is_left(many, tmp_
     with open(dump, "wb") as stdout:
         code, terminal = on_terminal("dump", many, stdout=stdout, **more)
     assert (0, 20_000) == (code, dump.read_bytes().count(b"\n"))
-    assert "reading: 1,000 entries of 20,000 entries, 5 %, " in terminal.plain
-    assert " entries/s, " in terminal.plain
+    assert "reading: 1,000 of 20,000 entries, 5 %, " in terminal.plain
+    assert "/s, " in terminal.plain
     assert " left" in terminal.plain
 
     code, terminal = on_terminal("load", tmp_path / "copy", dump, **more)
@@ -144,6 +144,16 @@ def test_long_work_shows_progress_with_rate_and_the_time_that_is_left(many, tmp_
     assert "20,000 entries loaded\n" in terminal.plain
     code, terminal = on_terminal("verify", tmp_path / "copy", **more)
     assert (0, True) == (code, "checking: " in terminal.plain)
+
+
+@pytest.mark.parametrize("hidden", ["", "rich"])
+def test_progress_keeps_to_one_row_of_a_narrow_terminal(many, tmp_path, hidden):
+    """Without rich, a line longer than a row went on in the next one, and so each picture stayed."""
+    _, terminal = on_terminal("dump", many, stdout=subprocess.DEVNULL, columns=30, **hiding(tmp_path, hidden))
+    pictures = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.shown.decode()))
+
+    assert any(line.startswith("reading: 1,000") for line in pictures)
+    assert max(map(len, pictures)) <= 30
 
 
 def test_progress_is_for_terminals_alone(many, tmp_path):
@@ -374,9 +384,17 @@ def test_a_meter_tells_share_rate_and_time_left():
     assert "loading: 5.0 MB of 20.0 MB, 25 %, 500.0 kB/s, 30 s left" == meter.text(5_000_000, 20_000_000)
     assert "loading: 5.0 MB, 500.0 kB/s" == meter.text(5_000_000, None)
     assert "loading: 20.0 MB of 20.0 MB, 100 %, 2.0 MB/s" == meter.text(20_000_000, 20_000_000)
-    assert "copying: 1,000 entries of 4,000 entries, 25 %, 0 entries/s" == Meter(
-        "copying", "entries", clock
-    ).text(1000, 4000)
+    assert "copying: 1,000 of 4,000 entries, 25 %, 0/s" == Meter("copying", "entries", clock).text(1000, 4000)
+    assert "copying: 1,000 entries, 0/s" == Meter("copying", "entries", clock).text(1000, None)
+
+
+def test_progress_fits_80_columns_whatever_is_counted():
+    """The unit stood there three times, and of a million entries the time that was left was cut off."""
+    clock = Clock()
+    meter = Meter("put, one by one", "entries", clock)
+    clock.now += 999
+
+    assert len(meter.text(9_870_000, 99_999_999)) < 80
 
 
 def test_a_meter_is_not_shown_more_often_than_it_can_be_read():

@@ -137,6 +137,7 @@ class Terminal:
         arguments: of the command.
         command_line: a whole command line in its place.
         stdout: where stdout goes, if not to the terminal.
+        columns: how wide the terminal is.
     """
 
     def __init__(
@@ -145,10 +146,11 @@ class Terminal:
         words: list[str] | None = None,
         stdout: Any = None,
         cwd: Any = None,
+        columns: int = COLUMNS,
         **env: str,
     ) -> None:
         ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", ROWS, COLUMNS, 0, 0))
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", ROWS, columns, 0, 0))
         self._ours = ours
         self.shown = b""
         self._read = 0
