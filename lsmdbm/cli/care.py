@@ -39,9 +39,9 @@ def verify(output: Output, *, db: str, as_json: bool) -> int:
 
 def _tell(output: Output, found: Report) -> None:
     for problem in found.problems:
-        output.say(f"problem: {_said(output, problem)}", "red")
+        output.say(f"problem: {output.said(problem)}", "red")
     for note in found.notes:
-        output.say(f"note: {_said(output, note)}", "yellow")
+        output.say(f"note: {output.said(note)}", "yellow")
     for names, what in ((found.unreferenced, "needed by nothing"), (found.foreign, "not ours")):
         if names:
             output.say(f"{what}: {', '.join(output.shown(os.fsencode(name), 80) for name in names)}")
@@ -55,10 +55,6 @@ def _tell(output: Output, found: Report) -> None:
         output.say(f"no problem found: {checked}", "green")
     else:
         output.say(f"{many(len(found.problems), 'problem')}: {checked}", "bold red")
-
-
-def _said(output: Output, problem: object) -> str:
-    return output.escaped(str(problem).encode("utf-8", "surrogateescape"))
 
 
 def repair(output: Output, *, db: str, destination: str, as_json: bool) -> int:
@@ -77,11 +73,11 @@ def repair(output: Output, *, db: str, destination: str, as_json: bool) -> int:
         output.json({"ok": found.ok, **dataclasses.asdict(found), "losses": losses})
         return FINE if found.ok else FOUND
     for loss in found.losses:
-        output.say(f"lost: {_said(output, loss)}", "red")
+        output.say(f"lost: {output.said(loss)}", "red")
         if loss.low is not None and loss.high is not None:
             output.say(f"  keys from {output.shown(loss.low)} to {output.shown(loss.high)}")
     for doubt in found.doubts:
-        output.say(f"doubt: {_said(output, doubt)}", "yellow")
+        output.say(f"doubt: {output.said(doubt)}", "yellow")
     what = (
         "nothing is lost"
         if found.ok

@@ -56,7 +56,7 @@ def table(
 def _told(output: Output, problems: Sequence[str], as_json: bool) -> int:
     if not as_json:
         for problem in problems:
-            output.say(f"problem: {problem}", "red")
+            output.say(f"problem: {output.said(problem)}", "red")
     return FOUND if problems else FINE
 
 

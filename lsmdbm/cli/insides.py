@@ -34,7 +34,7 @@ def stats(output: Output, *, db: str, as_json: bool, as_openmetrics: bool) -> in
     with reading(db) as database:
         found = database.stats()
     if as_openmetrics:
-        for line in openmetrics(found, db):
+        for line in openmetrics(found, output.path(db) if output.is_terminal else db):
             output.say(line)
     elif as_json:
         derived = {name: getattr(found, name) for name in DERIVED}
@@ -88,7 +88,7 @@ def tree(output: Output, *, db: str, lists_tables: bool, as_json: bool) -> int:
         output.table(*live_tables(tables, output))
     troubled = [table for table in tables if table.trouble is not None]
     for table in troubled:
-        output.say(table.trouble or "", "red")
+        output.say(output.said(table.trouble), "red")
     return FOUND if troubled else FINE
 
 

@@ -188,6 +188,10 @@ class Output:
         """Return a path as text that may be shown here."""
         return self.escaped(os.fsencode(path))
 
+    def said(self, what: object) -> str:
+        """Return what the engine says of a file, which it names, as text that may be shown here."""
+        return self.escaped(str(what).encode("utf-8", "surrogateescape"))
+
     def say(self, text: str = "", style: str = "") -> None:
         """Write a line."""
         self._stdout.write(text.encode("utf-8", "backslashreplace") + b"\n")

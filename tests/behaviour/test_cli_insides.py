@@ -15,7 +15,7 @@ from lsmdbm._engine.stats import LevelStats, Stats
 from lsmdbm._format.manifest import TableMeta
 from lsmdbm.cli.drawing import bar, scale, strip
 from lsmdbm.cli.metrics import LEVELS, METRICS
-from support.commands import call
+from support.commands import CONTROLS, call, on_terminal
 
 SECRET = b"a value nobody asked for"
 
@@ -204,6 +204,23 @@ def test_tree_tells_of_a_table_that_cannot_be_opened_and_draws_the_rest(grown, t
     assert 1 == found.code
     assert re.search(rf"{number:06}\.sst, offset \d+: checksum", found.text)
     assert len(found.lines) > 5
+
+
+def test_no_path_can_do_anything_to_a_terminal(tmp_path):
+    """What was wrong with a file stood there with its path as it is; so did the labels of --openmetrics."""
+    path = tmp_path / "\x1b[2J"
+    with lsmdbm.open(path, "c") as db:
+        db["apple"] = "red"
+        db.flush()
+    code, terminal = on_terminal("stats", path, "--openmetrics")
+    assert (0, []) == (code, CONTROLS.findall(terminal.shown.replace(b"\r\n", b"\n")))
+    table = next(path.glob("*.sst"))
+    data = table.read_bytes()
+    table.write_bytes(data[:-100] + b"rot" + data[-97:])
+    for words in (["table", table], ["log", table], ["tree", path], ["verify", path]):
+        found = call(*words)
+        assert (words, 1, "") == (words, found.code, found.err)
+        assert all(line.isprintable() for line in found.lines)
 
 
 # Drawings
