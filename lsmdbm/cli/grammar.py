@@ -256,6 +256,7 @@ VERBS = (
             Parameter("STATEMENT", "statement", "what to ask; nothing for a prompt", is_optional=True),
             _flag("--write", "writes", "let statements change the database"),
             Parameter("--format", "form", "of the rows", choices=("table", "jsonl", "csv"), default="table"),
+            TIMEOUT,
         ),
     ),
     Verb(

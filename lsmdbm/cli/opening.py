@@ -53,6 +53,8 @@ def writing(path: str, *, timeout: float, creates: bool = False) -> Iterator[Dat
     except NotFoundError:
         hint = "there is no directory to make it in" if creates else "there is no database"
         raise Refused(f"{path}: {hint}", FAILED) from None
+    except ValueError as exc:  # the timeout, before anything is looked at
+        raise Refused(str(exc), USAGE) from None
     with db:
         yield db
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from itertools import chain
 from typing import Any
 
+from lsmdbm._base.errors import error
 from lsmdbm.cli import prompt
 from lsmdbm.cli.escapes import escaped
 from lsmdbm.cli.formats import field, json_text
@@ -25,7 +27,7 @@ WORDS = (
 )
 
 
-def sql(output: Output, *, db: str, statement: str | None, writes: bool, form: str) -> int:
+def sql(output: Output, *, db: str, statement: str | None, writes: bool, form: str, timeout: float) -> int:
     """Run one statement, or those that are typed or piped in, each ended by a semicolon."""
     try:
         dbapi: Any = import_module("lsmdbm.dbapi")
@@ -33,7 +35,11 @@ def sql(output: Output, *, db: str, statement: str | None, writes: bool, form: s
         raise Refused("sql needs apsw: pip install 'lsmdbm[sql]'", USAGE) from None
     with reading(db):  # that there is one is told now
         pass
-    connection = dbapi.connect(db, flag="w" if writes else "r")
+    try:
+        with _telling():
+            connection = dbapi.connect(db, flag="w" if writes else "r", timeout=timeout)
+    except ValueError as exc:  # the timeout
+        raise Refused(str(exc), USAGE) from None
     try:
         if statement is not None:
             _run(output, connection, statement, form)
@@ -44,6 +50,17 @@ def sql(output: Output, *, db: str, statement: str | None, writes: bool, form: s
         return code
     finally:
         connection.close()
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Raise what the store said in the place of the error of PEP 249 that was made of it."""
+    try:
+        yield
+    except error as exc:
+        if isinstance(exc.__cause__, error):
+            raise exc.__cause__ from None
+        raise
 
 
 def _statements(output: Output) -> Iterator[str]:
@@ -66,10 +83,11 @@ def _offered(text: str) -> Iterator[str]:
 def _run(output: Output, connection: Any, statement: str, form: str) -> int:
     cursor = connection.cursor()
     try:
-        cursor.execute(statement)
-        if cursor.description is not None:
-            _write(output, [each[0] for each in cursor.description], cursor, form)
-        connection.commit()
+        with _telling():
+            cursor.execute(statement)
+            if cursor.description is not None:
+                _write(output, [each[0] for each in cursor.description], cursor, form)
+            connection.commit()
     except BaseException:
         connection.rollback()
         raise

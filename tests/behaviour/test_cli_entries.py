@@ -174,6 +174,16 @@ def test_a_negative_limit_is_a_wrong_usage(lsm, fruit):
     )
 
 
+@pytest.mark.parametrize("timeout", ["-1", "nan", "inf"])
+def test_a_timeout_without_sense_is_a_wrong_usage(lsm, fruit, timeout):
+    found = lsm("put", fruit, "key", "value", "--timeout", timeout)
+
+    assert (2, f"lsmdbm: option timeout={float(timeout)}: must be a number of seconds, 0 or more\n") == (
+        found.code,
+        found.err,
+    )
+
+
 @pytest.mark.parametrize("form", ["text", "raw", "hex", "repr", "jsonl", "csv"])
 def test_scan_writes_each_format(lsm, fruit, form):
     expected = {

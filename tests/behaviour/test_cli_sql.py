@@ -24,7 +24,7 @@ def asked(monkeypatch, tmp_path, path):
     connection.close()
     flags = []
 
-    def connect(path, flag):
+    def connect(path, flag, timeout):
         flags.append((path, flag))
         return sqlite3.connect(other)
 
