@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from lsmdbm._engine.check import Report
 from lsmdbm.cli.formats import field
 from lsmdbm.cli.opening import finding, reading, writing
-from lsmdbm.cli.outcome import FINE, FOUND, leaving
+from lsmdbm.cli.outcome import FINE, FOUND, USAGE, Refused, leaving
 from lsmdbm.cli.output import Output, many, size
 from lsmdbm.maintenance import destroy as destroy_database
 from lsmdbm.maintenance import repair as repair_database
@@ -177,8 +177,11 @@ def export(output: Output, *, db: str, destination: str, backend: str | None) ->
             return ""
         return f"{output.path(destination)} holds a part: remove its files before the next try"
 
-    with leaving(part), finding(db), output.progress("exporting", "entries") as report:
-        done = export_dbm(db, destination, backend=backend, progress=report)
+    try:
+        with leaving(part), finding(db), output.progress("exporting", "entries") as report:
+            done = export_dbm(db, destination, backend=backend, progress=report)
+    except ImportError as exc:  # a Python need not have all of them
+        raise Refused(f"{backend}: {exc}", USAGE) from None
     output.note(f"{many(done, 'entry', 'entries')} exported")
     return FINE
 

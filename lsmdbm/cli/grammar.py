@@ -19,6 +19,7 @@ from lsmdbm.cli.formats import DUMPS, FORMATS
 from lsmdbm.cli.output import Output
 
 SHELLS = ("bash", "zsh", "fish")
+BACKENDS = ("dbm.dumb", "dbm.gnu", "dbm.ndbm", "dbm.sqlite3")
 
 
 @dataclass(frozen=True)
@@ -182,11 +183,7 @@ VERBS = (
         (
             DB,
             Parameter("DESTINATION", "destination", "the new database", is_path=True),
-            Parameter(
-                "--backend",
-                "backend",
-                "dbm.dumb, dbm.gnu, dbm.ndbm or dbm.sqlite3; by default Python's choice",
-            ),
+            Parameter("--backend", "backend", "module of that; by default Python's choice", choices=BACKENDS),
         ),
     ),
     Verb(
