@@ -49,7 +49,7 @@ def _command(verb: Verb) -> click.Command:
 
 
 def _parameter(parameter: Parameter) -> click.Parameter:
-    kind: Any = click.Path() if parameter.is_path else parameter.kind
+    kind: Any = click.Path(readable=False) if parameter.is_path else parameter.kind  # the verb finds out
     if parameter.choices:
         kind = click.Choice(parameter.choices)
     if parameter.is_option:

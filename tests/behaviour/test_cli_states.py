@@ -216,3 +216,11 @@ def test_a_database_that_may_not_be_read_is_a_line(empty, front):
         )
     finally:
         os.chmod(empty, 0o700)
+
+
+@fronts
+def test_what_may_be_read_is_found_out_by_reading(empty, front, monkeypatch):
+    """click asked in advance, for a wrong usage, which nobody saw: root may read everything."""
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+
+    assert (0, "0\n", "") == ((found := call("count", empty, front=front)).code, found.text, found.err)
