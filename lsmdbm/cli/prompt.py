@@ -4,6 +4,7 @@ Rules
   1. On a terminal, prompt_toolkit completes and remembers, where it is there; else lines come as they are.
   2. What was typed is remembered in a file of mode 0600; LSMDBM_HISTORY names another one, or, empty, none.
   3. Ctrl-C gives up a line, Ctrl-D ends it all.
+  4. What comes down a pipe is UTF-8, whatever the locale is; bytes that are none stay what they are.
 
 Thread safety: one thread at a time.
 """
@@ -15,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from lsmdbm.cli.outcome import USAGE, Refused
+from lsmdbm.cli.opening import stdin_bytes
 from lsmdbm.cli.output import Output
 
 Complete = Callable[[str], Iterable[str]]  # the text before the cursor: what its last word may become
@@ -27,10 +28,9 @@ def lines(output: Output, prompt: str, history: str, complete: Complete) -> Iter
     Args:
         history: name of the history, for its file.
     """
-    if sys.stdin is None:
-        raise Refused("stdin is closed", USAGE)
-    if not sys.stdin.isatty():
-        yield from map(str.rstrip, sys.stdin)
+    if sys.stdin is None or not sys.stdin.isatty():
+        for data in stdin_bytes():
+            yield data.decode("utf-8", "surrogateescape").rstrip()  # rule 4
         return
     read = _reader(output, prompt, history, complete)
     while True:

@@ -349,6 +349,18 @@ def test_shell_takes_lines_from_a_pipe(path):
     assert 1 == run("shell", path, stdin=b"get absent\n").code
 
 
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+def test_lines_from_a_pipe_are_taken_as_their_bytes(path, encoding):
+    """A byte that is no UTF-8 ended the shell, and what was typed before it was all that was done."""
+    lsmdbm.open(path, "c").close()
+    lines = "put apple gr\u00fcn\n".encode() + b"put \xff 1\nget apple\n"
+    found = run("shell", path, stdin=lines, PYTHONIOENCODING=encoding)
+
+    assert (0, "gr\u00fcn", "") == (found.code, found.text, found.err)
+    with lsmdbm.open(path) as db:
+        assert [b"apple", b"\xff"] == list(db)
+
+
 def test_shell_knows_files_of_the_database_by_their_names(evil):
     table = next(name for name in os.listdir(evil) if name.endswith(".sst"))
     found = run("shell", evil, stdin=f"table {table} --json\n".encode())
