@@ -20,3 +20,5 @@ napoleon_custom_sections = ["Requires", "Durability"]
 
 html_theme = "furo"
 html_title = f"lsmdbm {release}"
+html_static_path = ["static"]
+html_css_files = ["narrow.css"]
