@@ -11,6 +11,7 @@ from typing import Final
 from lsmdbm.cache.entries import NEVER
 
 SECOND = 1_000_000  # in units of an expiry
+LAST = NEVER - 1  # what an expiry can be at most; half a million years
 
 
 class Default(Enum):
@@ -55,4 +56,8 @@ def moment(seconds: float) -> int:
 
 def expiry_after(ttl: float | None, now: float) -> int:
     """Return when an entry ends that is made now."""
-    return NEVER if ttl is None else max(0, min(NEVER - 1, moment(now + ttl)))
+    if ttl is None:
+        return NEVER
+    if ttl >= LAST // SECOND:  # before it is too large for a float, or for an int
+        return LAST
+    return max(0, min(LAST, moment(now + ttl)))

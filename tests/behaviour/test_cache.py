@@ -113,6 +113,17 @@ def test_ttl_of_a_cache_is_that_of_its_entries_unless_they_have_their_own(path, 
         assert {"ten", "ever"} == {*cache}
 
 
+@pytest.mark.parametrize("ttl", [2.0**63 / 1e6, 1e303, 1e308, 10**18, 10**400], ids=[*"abcde"])
+def test_time_that_is_longer_than_can_be_told_is_never_over(cache, clock, ttl):
+    cache.set("kept", 1, ttl)
+    cache.set("touched", 2, 1)
+    assert cache.touch("touched", ttl)
+    assert 3 == cache.get_or_set("made", lambda: 3, ttl)
+
+    clock.now = 1e12
+    assert {"kept": 1, "made": 3, "touched": 2} == dict(cache)
+
+
 def test_time_is_over_in_another_process_too(path, clock):
     with Cache(path, clock=clock) as cache:
         cache.set("page", "text", ttl=10)
