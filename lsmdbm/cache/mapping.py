@@ -177,9 +177,17 @@ class CacheMapping(MutableMapping[Any, Any]):
     # -- many at once -------------------------------------------------------------------------------
 
     def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
-        """Return the values of those keys that are there; see `Database.get_many`."""
+        """Return the values of those keys that are there; see `Database.get_many`.
+
+        Raises:
+            ValueError: two keys are equal, and not the same, such as 1 and True: a dict holds one of them.
+        """
         self._db._check_open()
-        named = {key: encode_key(key) for key in keys}
+        named: dict[Any, bytes] = {}
+        for key in keys:
+            name = encode_key(key)
+            if named.setdefault(key, name) != name:
+                raise ValueError(f"get_many() of a key equal to {key!r} that is another one: ask one by one")
         entries = self._db.get_many(list(named.values()))
         found = {}
         for key, name in named.items():

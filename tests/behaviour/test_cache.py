@@ -272,6 +272,17 @@ def test_past_the_bound_a_key_has_its_last_value_or_none(storage, clock, seed, n
     assert min(hits, drops, kept) > 0
 
 
+@pytest.mark.parametrize("keys", [(1, True), (1.0, 1), ((0,), (False,)), (("u", 2), ("u", 2.0)), (0.0, -0.0)])
+def test_many_keys_that_are_one_in_a_dict_are_refused(cache, keys):
+    """A value would come back under the key of another one."""
+    for number, key in enumerate(keys):
+        cache[key] = f"value {number}"
+
+    with pytest.raises(ValueError, match="that is another one"):
+        cache.get_many(keys)
+    assert {keys[1]: "value 1"} == cache.get_many([keys[1], keys[1]])
+
+
 # -- space --------------------------------------------------------------------------------------------
 
 
