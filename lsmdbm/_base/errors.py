@@ -3,7 +3,7 @@
 A missing key is `KeyError`, an argument of the wrong type `TypeError`, a bad option or an oversized
 key `ValueError`.  Everything else is `error` or one of the classes below.
 
-Thread safety: classes only.
+Thread safety: classes, and a pure function.
 """
 
 from __future__ import annotations
@@ -120,3 +120,11 @@ class HistoryLostError(error):
 
     def __reduce__(self) -> tuple[type[HistoryLostError], tuple[str, str, bytes]]:
         return type(self), (self.path, self.reason, self.oldest)
+
+
+def is_of_system(exc: OSError) -> bool:
+    """Return whether what came out of a call of the system is the system's: then it has a number.
+
+    An OSError without one was raised by a signal handler, a TimeoutError mostly.
+    """
+    return exc.errno is not None

@@ -4,7 +4,8 @@ Rules
   1. Files are raw descriptors: a Python file object would write its buffer again after a fork and lose it
      when closing fails.
   2. Descriptors 0 to 2 are never used: a stray print must not land in a database.
-  3. Every error is an `lsmdbm.error` with the errno and the path.
+  3. Every error is an `lsmdbm.error` with the errno and the path.  An OSError without an errno is not the
+     system's: a signal handler has raised TimeoutError, say, and its caller is to have that as it is.
   4. A descriptor is closed with the last reference to its owner.
   5. A file is mapped only where a store into the mapping cannot fail: all of it is allocated before, and it
      is not truncated while it is mapped.  A store that fails is a SIGBUS, which ends the process.
@@ -19,7 +20,7 @@ import mmap
 import os
 import stat
 
-from lsmdbm._base.errors import NotFoundError, error
+from lsmdbm._base.errors import NotFoundError, error, is_of_system
 
 try:
     import fcntl
@@ -46,12 +47,14 @@ class Named:  # rule 3
         pass
 
     def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
-        if isinstance(exc, OSError) and not isinstance(exc, error):
+        if isinstance(exc, OSError) and not isinstance(exc, error) and is_of_system(exc):
             raise renamed(exc, self._path) from None
 
 
-def renamed(exc: OSError, path: str) -> error:
-    """Return `exc` as an `lsmdbm.error` about `path`."""
+def renamed(exc: OSError, path: str) -> OSError:
+    """Return `exc` as an `lsmdbm.error` about `path`; as it is, if it is not the system's."""
+    if not is_of_system(exc):
+        return exc
     if isinstance(exc, FileNotFoundError):
         return NotFoundError.at(path)
     return error(exc.errno, exc.strerror, path)
@@ -105,7 +108,9 @@ def place_of(name: str, directory: int) -> tuple[int, int] | None:
     """Return what tells the file at a name from every other one; None if nothing can be found there."""
     try:
         return _place(os.stat(name, dir_fd=directory, follow_symlinks=False))
-    except OSError:
+    except OSError as exc:
+        if not is_of_system(exc):
+            raise
         return None
 
 
@@ -126,8 +131,9 @@ class Descriptor:
         self._descriptor = -1
         try:
             next(self._closing, None)
-        except OSError:  # the descriptor is gone either way, and every byte that counts was synced
-            pass
+        except OSError as exc:  # the descriptor is gone either way, and every byte that counts was synced
+            if not is_of_system(exc):
+                raise
 
     def __del__(self) -> None:  # rule 4: eviction from the table cache drops a reference, no more
         if hasattr(self, "_closing"):

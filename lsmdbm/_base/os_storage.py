@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lsmdbm._base.errors import CorruptionError, error
+from lsmdbm._base.errors import CorruptionError, error, is_of_system
 from lsmdbm._base.forking import importing
 from lsmdbm._base.os_file import (
     READ_ONLY,
@@ -56,8 +56,9 @@ def _file_system(device: int) -> str:
                 mount, _, source = line.partition(" - ")
                 if mount.split(" ")[2] == number:
                     return source.split(" ")[0]
-    except OSError:
-        pass
+    except OSError as exc:
+        if not is_of_system(exc):
+            raise
     return ""
 
 
@@ -149,7 +150,7 @@ class OsDirectory(Descriptor):
     def peek(self, name: str) -> bytes:
         try:
             return self.open(name).pread(256, 0)
-        except OSError:
+        except error:
             return b""
 
     def link(self, name: str, target: Directory) -> None:

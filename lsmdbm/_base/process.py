@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 
-from lsmdbm._base.errors import error
+from lsmdbm._base.errors import error, is_of_system
 
 PIECE_BYTES = 1 << 16
 _BEGINNING = "import sys; sys.path[:] = sys.argv[3:]; from {} import main; main()"
@@ -58,7 +58,9 @@ class Pipe:
                 del self._unsent[: self._end.send(self._unsent, _SEND_FLAGS)]
         except BlockingIOError:
             pass
-        except OSError:  # nobody is there
+        except OSError as exc:  # nobody is there
+            if not is_of_system(exc):
+                raise
             self._unsent.clear()
 
     def receive(self, timeout: float) -> bytes | None:
@@ -74,7 +76,9 @@ class Pipe:
             return self._end.recv(PIECE_BYTES) or None
         except BlockingIOError:
             return b""
-        except OSError:
+        except OSError as exc:
+            if not is_of_system(exc):
+                raise
             return None
 
     def close(self) -> None:
@@ -141,7 +145,9 @@ def start(module: str) -> Process | None:
         return None
     try:
         here, there = (_above_standard_streams(end) for end in socket.socketpair())
-    except OSError:
+    except OSError as exc:
+        if not is_of_system(exc):
+            raise
         return None
     pipe = Pipe(here)
     flags = ["-s", "-S", *(["-B"] if sys.dont_write_bytecode else [])]
@@ -155,8 +161,10 @@ def start(module: str) -> Process | None:
             cwd=os.sep,  # so that it keeps no file system busy
             start_new_session=True,  # rule 1
         )
-    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError):
+    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as exc:
         pipe.close()
+        if isinstance(exc, OSError) and not is_of_system(exc):
+            raise
         return None
     finally:
         there.close()

@@ -181,3 +181,42 @@ def test_descriptors_of_streams_are_left_to_streams(monkeypatch):
     finally:
         os.dup2(saved, 0)
         os.close(saved)
+
+
+class Interrupted:
+    """A socket at whose calls a signal handler raises a TimeoutError, which is an OSError."""
+
+    def __init__(self, end):
+        self._end = end
+
+    def send(self, *_):
+        raise TimeoutError("too late")
+
+    recv = send
+
+    def __getattr__(self, name):
+        return getattr(self._end, name)
+
+
+def test_what_a_signal_handler_raises_in_a_call_comes_out_as_it_is_and_what_is_sent_stays():
+    here, there = map(Pipe, socket.socketpair())
+    there.send(b"heard")
+    end, here._end = here._end, Interrupted(here._end)
+    with pytest.raises(TimeoutError):
+        here.send(b"said")
+    with pytest.raises(TimeoutError):
+        here.receive(PATIENCE)
+    here._end = end
+
+    assert b"heard" == here.receive(PATIENCE)
+    assert b"said" == there.receive(PATIENCE)
+
+
+@pytest.mark.parametrize(("module", "name"), [(socket, "socketpair"), (subprocess, "Popen")])
+def test_what_a_signal_handler_raises_in_a_start_comes_out_as_it_is(monkeypatch, module, name):
+    def interrupt(*_, **__):
+        raise TimeoutError("too late")
+
+    monkeypatch.setattr(module, name, interrupt)
+    with pytest.raises(TimeoutError, match="too late"):
+        start(ECHO)

@@ -1135,6 +1135,61 @@ def random_step(rng):
     )
 
 
+# -- what is none of the system's -----------------------------------------------------------------------
+
+
+def named(function, *names):
+    """A call, and the functions of the system of which one raises in it."""
+    return pytest.param(function, names, id=names[0])
+
+
+@pytest.mark.parametrize(
+    ("call", "names"),
+    [
+        named(lambda storage, directory, file: file.pread(1, 0), "pread"),
+        named(lambda storage, directory, file: file.pwrite(b"x", 0), "pwrite"),
+        named(lambda storage, directory, file: file.truncate(0), "ftruncate"),
+        named(lambda storage, directory, file: file.fsync(), "fsync", "fdatasync"),
+        named(lambda storage, directory, file: directory.sync(), "fsync"),
+        named(lambda storage, directory, file: directory.create("new"), "open"),
+        named(lambda storage, directory, file: directory.peek("file"), "open"),
+        named(lambda storage, directory, file: directory.unlink("file"), "unlink"),
+        named(lambda storage, directory, file: directory.listdir(), "listdir"),
+        named(lambda storage, directory, file: directory.has_lost_lock(), "stat"),
+        named(lambda storage, directory, file: storage.kind(directory.path), "stat"),
+        named(lambda storage, directory, file: storage.is_link(directory.path), "lstat"),
+        named(lambda storage, directory, file: OsFile(-1, "closed").close(), "close"),
+    ],
+)
+def test_what_a_signal_handler_raises_in_a_call_comes_out_as_it_is(
+    storage, directory, monkeypatch, call, names
+):
+    """TimeoutError, which handlers of alarms raise, is an OSError, and made a database fail for good."""
+    lock = directory.lock("LOCK", b"me")
+    file = directory.create("file")
+    late = TimeoutError("too late")
+
+    def interrupt(*_, **__):
+        raise late
+
+    with monkeypatch.context() as patch:
+        for name in names:
+            patch.setattr(os_file.os, name, interrupt)
+        with pytest.raises(TimeoutError) as caught:
+            call(storage, directory, file)
+    assert caught.value is late
+    lock.close()
+
+
+def test_what_a_signal_handler_raises_while_the_mount_table_is_read_comes_out_as_it_is(monkeypatch):
+    def interrupt(*_, **__):
+        raise TimeoutError
+
+    monkeypatch.setattr(os_storage, "open", interrupt, raising=False)
+    with pytest.raises(TimeoutError):
+        os_storage._file_system(0)
+
+
 @pytest.mark.parametrize("number", range(8))
 def test_the_storage_in_memory_does_what_a_real_file_system_does(tmp_path, seed, number):
     rng = random.Random(f"{seed} storages {number}")
