@@ -54,11 +54,11 @@ class Handle:
     def __init__(self, path: str, lease: Lease, *, is_read_only: bool) -> None:
         self.path = path
         self._lease = lease
-        self._store = cast(Store, lease.store)  # a Reader answers to all that is asked of a read-only handle
         self._is_read_only = is_read_only
         self._flows = Flows()
         # By id: they have no hash.
         self._moments: WeakValueDictionary[int, Snapshot | Transaction] = WeakValueDictionary()
+        self._store = cast(Store, lease.store)  # or a Reader, which does what "r" needs; last: see __del__
 
     def __repr__(self) -> str:
         state = "closed" if self._store is _CLOSED else "read-only" if self._is_read_only else "open"

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lsmdbm._base.ending import Lock, is_owned
+from lsmdbm._base.errors import error
 
 Closing = Callable[[], bool]
 
@@ -36,7 +37,7 @@ def leave(closing: Closing) -> None:
 
     Args:
         closing: waits for nothing, and may be called again; returns False if somebody was in the way.
-            What it raises nobody is told.
+            What it raises nobody is told; if it is no `error`, memory was short, say, it is called again.
     """
     _left[object()] = closing  # rule 3
     clear_up()
@@ -63,8 +64,10 @@ def clear_up() -> None:
 def _is_done(closing: Closing) -> bool:
     try:
         return closing()
-    except Exception:  # a finalizer has nobody to tell
+    except error:  # a finalizer has nobody to tell
         return True
+    except Exception:
+        return False
 
 
 def drop_all() -> None:

@@ -169,7 +169,7 @@ class Durability:
                 target = wal.target()
             try:
                 target.sync()
-            except Exception:  # which is final
+            except FailedError:  # which is final
                 raise
             except BaseException:
                 with writer.lock:

@@ -299,7 +299,7 @@ class Store(Reading):
                 self._finish()
             elif not self._wal.is_durable():
                 raise FailedError(failure.errno, "closed after a failure: writes may be lost")
-        except Exception:  # not an interruption: after that, a second call does it all
+        except error:  # anything else is an interruption: after that, a second call does it all
             self._end()
             raise
         self._end()

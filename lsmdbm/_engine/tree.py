@@ -267,7 +267,7 @@ class Tree:
             self._wal.sync_flushed(last_seq)
         try:
             self._installer.install(state, follow)
-        except Exception:  # which says what became of it
+        except error:  # which says what became of it
             raise
         except BaseException:
             if self._installer.are_names_in_doubt:

@@ -41,6 +41,7 @@ from lsmdbm._base.errors import CorruptionError, NotFoundError, error
 from lsmdbm._base.process import Process
 from lsmdbm._base.storage import Directory
 from support.disk import CLEAN, DURABLE, POWER_LOSSES, DirectoryNode, Disk, FileNode, FrozenDisk, rename
+from support.interruptions import interruption
 
 MODES = ("kill", *POWER_LOSSES)
 SYNCS = frozenset({"fdatasync", "fsync", "sync", "sync_parent"})
@@ -91,14 +92,14 @@ class Call(NamedTuple):
     errno: int | None = None
 
 
-def failure(code: int, path: str) -> BaseException:
+def failure(code: int, path: str, number: int = 0) -> BaseException:
     """Return the error of the operating system as lsmdbm reports it.
 
-    EINTR, which Python keeps to itself, stands for the KeyboardInterrupt that a signal handler may raise:
-    nobody learns what the call has done.
+    EINTR, which Python keeps to itself, stands for what a signal handler may raise, one thing or the other by
+    the number of the call: nobody learns what the call has done.
     """
     if code == errno.EINTR:
-        return KeyboardInterrupt(path)
+        return interruption(number, path)
     return NotFoundError.at(path) if code == errno.ENOENT else error(code, os.strerror(code), path)
 
 
@@ -201,7 +202,7 @@ class CrashStorage:
 
         Args:
             index: of the call; the next one is `count`.
-            errno: what it raises, with EINTR a KeyboardInterrupt; None kills the process there.
+            errno: what it raises, with EINTR an interruption; None kills the process there.
             kind: `before` it had any effect, or `after` the whole.  For pwrite also `partial`, half is
                 written before it raises, and `short`, half is written and counted and nothing is raised; for
                 stores `partial`, some pieces are stored, and for map, half is allocated.
@@ -373,7 +374,7 @@ class CrashStorage:
         if call.errno is None:
             self.dead = True
             raise Killed
-        raise failure(call.errno, call.path)
+        raise failure(call.errno, call.path, call.number)
 
     def sync(self, node: FileNode | DirectoryNode, call: Call) -> None:
         """Make the changes of a file or a directory durable, or fail to."""
@@ -381,7 +382,7 @@ class CrashStorage:
             late, node.late = node.late, None
             if late is not None:
                 node.settle(CLEAN)
-                raise failure(late, call.path)
+                raise failure(late, call.path, call.number)
             if call.kind == "reverted":
                 node.revert()
             elif call.kind == "partial":

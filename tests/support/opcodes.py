@@ -1,6 +1,6 @@
 """An exception from outside, at any opcode of a call: what Ctrl-C, an alarm or a debugger may do to it.
 
-    interruption = at_opcode(17, lambda: db.sync())     KeyboardInterrupt at the 18th opcode below it
+    interruption = at_opcode(17, lambda: db.sync())     raised at the 18th opcode; see interruptions.py
     interruption.where                                  ("wal.py", "target", 312), None if there are fewer
     interruption.is_swallowed                           a finalizer had it, which has nobody to raise it in
 
@@ -25,6 +25,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any
+
+from support.interruptions import interruption
 
 NO_STEPS = ("SWAP", "ROT_TWO", "PRECALL", "CACHE", "POP_BLOCK")
 HYPOTHESIS = f"{os.sep}hypothesis{os.sep}"
@@ -76,13 +78,13 @@ def _loads_three_nones(steps: list[tuple[str, Any]]) -> bool:
 def at_opcode(
     number: int, call: Callable[[], Any], leave_out: Callable[[str], bool] = lambda file: False
 ) -> Interruption:
-    """Make a call, with KeyboardInterrupt at its opcode of that number, counted from 0.
+    """Make a call, with an interruption at its opcode of that number, counted from 0.
 
     Args:
         leave_out: whether the frames of a file are none of ours (rule 2).
     """
     found = Interruption()
-    interrupt = KeyboardInterrupt()
+    interrupt = interruption(number)
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
         code = frame.f_code

@@ -31,6 +31,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lsmdbm
+from support.interruptions import interruption
 from support.layers import TINY
 from support.quiet import held_locks, on_disk
 
@@ -105,7 +106,7 @@ class Thrower:
 
     def _handle(self, *_: object) -> None:
         self.had += 1
-        raise KeyboardInterrupt
+        raise interruption(self.goal)
 
     def _run(self) -> None:
         while True:
@@ -117,7 +118,7 @@ class Thrower:
                 signal.pthread_kill(self._target, signal.SIGINT)
             else:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(self._target), ctypes.py_object(KeyboardInterrupt)
+                    ctypes.c_ulong(self._target), ctypes.py_object(type(interruption(self.goal)))
                 )
             self.sent += 1
 

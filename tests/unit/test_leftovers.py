@@ -1,5 +1,6 @@
 """Leftovers: what a finalizer cannot do without waiting is done later, once, and nothing is overlooked."""
 
+import errno
 import gc
 import threading
 
@@ -7,6 +8,7 @@ import pytest
 
 from lsmdbm._base import leftovers
 from lsmdbm._base.ending import EndingLock
+from lsmdbm._base.errors import error
 from lsmdbm._base.leftovers import clear_up, drop_all, leave, taken
 
 
@@ -85,11 +87,26 @@ def test_an_error_is_told_nobody_and_ends_it():
 
     def close():
         calls.append("called")
-        raise ValueError
+        raise error(errno.EIO, "Input/output error")
 
     leave(close)
     clear_up()
     assert ["called"] == calls
+
+
+def test_what_memory_was_too_short_for_is_tried_again():
+    calls = []
+
+    def close():
+        calls.append("called")
+        if len(calls) == 1:
+            raise MemoryError
+        return True
+
+    leave(close)
+    clear_up()
+    clear_up()
+    assert ["called"] * 2 == calls
 
 
 def test_what_was_interrupted_stays():

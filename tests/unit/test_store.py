@@ -2057,6 +2057,28 @@ def test_an_interrupted_close_gives_the_lock_back(storage, opened):
     assert storage.directory(PATH, 0o666).lock("LOCK", b"") is not None
 
 
+@pytest.mark.parametrize("exc", [KeyboardInterrupt, MemoryError, TimeoutError])
+@pytest.mark.parametrize(("durability", "crash"), [("none", "kill"), ("process", "strict")])
+def test_a_close_that_was_interrupted_can_be_made_again_and_loses_nothing(
+    storage, opened, exc, durability, crash
+):
+    """What was no KeyboardInterrupt was taken for an error of the system, after which all is let go."""
+    store = opened(durability=durability, memtable_bytes=1 << 20)
+    expected = fill(store, 5)
+
+    def interrupt(index, operation, path):
+        if operation == ("pwrite" if durability == "none" else "fdatasync"):
+            raise exc
+
+    storage.on_call = interrupt
+    with pytest.raises(exc):
+        store.close()
+    storage.on_call = None
+    store.close()
+
+    assert expected == recovered(storage, crash)
+
+
 def test_a_change_is_made_under_the_lock(storage, store):
     store.put(b"key", b"1")
     calls = []
