@@ -7,7 +7,8 @@ Rules
   1. Only where the storage says that a store cannot fail, and only logs that were just created.  They are
      allocated as a whole, and never extended.  What cannot be mapped is written by system calls.
   2. The first log of an opening is small and each next one twice as large, so that a small database stays
-     small.  Where a disk has no room for the one that is due, the smallest that will do is tried.
+     small, and none larger than what a memtable takes: a flush ends the log.  Where a disk has no room for
+     the one that is due, the smallest that will do is tried.
   3. A record is followed by room for a mark.  One that no log can hold stands in a log of its own, which is
      written by a system call.
   4. Flush and compaction ask the system and the compressor in few and long calls then.  A thread that waits
@@ -24,6 +25,7 @@ import sys
 from collections.abc import Iterator
 
 from lsmdbm._base.errors import error
+from lsmdbm._base.options import Options
 from lsmdbm._base.storage import Directory, File
 from lsmdbm._format.records import MARK_BYTES
 
@@ -34,15 +36,23 @@ MAPPED_SPAN_BLOCKS = 64  # and blocks of a table that are read together
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def mapper_for(log_io: str, directory: Directory) -> Mapper | None:
+def mapper_for(log_io: str, directory: Directory, enough_bytes: int = NO_LIMIT) -> Mapper | None:
     """Return what maps the logs in a directory; None if system calls write them.
 
     Args:
         log_io: the option; of "mmap", `refuse_unmapped` has seen to it that it may be.
+        enough_bytes: see Mapper.
     """
     if log_io == "auto" and (directory.why_not_mapped() or not has_gil()):
         return None
-    return Mapper() if log_io != "pwrite" else None
+    return Mapper(enough_bytes) if log_io != "pwrite" else None
+
+
+def enough_bytes(options: Options) -> int:
+    """Return how many bytes of log there are before a flush ends it, about."""  # rule 2
+    if options.background == "manual":
+        return NO_LIMIT
+    return options.memtable_bytes + options.memtable_bytes // 16
 
 
 def has_gil() -> bool:
@@ -58,11 +68,16 @@ def refuse_unmapped(directory: Directory) -> None:
 
 
 class Mapper:
-    """Maps the logs of one opening."""
+    """Maps the logs of one opening.
 
-    __slots__ = ("_next_bytes",)
+    Args:
+        enough_bytes: what a log needs to hold; one is longer only for a record that is.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_enough_bytes", "_next_bytes")
+
+    def __init__(self, enough_bytes: int = NO_LIMIT) -> None:
+        self._enough_bytes = -(-enough_bytes // FIRST_LOG_BYTES) * FIRST_LOG_BYTES
         self._next_bytes = FIRST_LOG_BYTES
 
     def map(self, file: File, end: int, most_bytes: int) -> int:
@@ -86,7 +101,7 @@ class Mapper:
                 except error as exc:
                     trouble = exc
                     continue
-                self._next_bytes = 2 * length
+                self._next_bytes = min(2 * length, self._enough_bytes)
                 return length - MARK_BYTES
             try:
                 file.truncate(0)  # give the blocks back that there were

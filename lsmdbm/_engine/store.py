@@ -28,7 +28,7 @@ from lsmdbm._engine.draft import Draft
 from lsmdbm._engine.durability import Durability
 from lsmdbm._engine.ingest import Source
 from lsmdbm._engine.jobs import Workshop
-from lsmdbm._engine.mapped import MAPPED_BATCH_BYTES, MAPPED_SPAN_BLOCKS, mapper_for
+from lsmdbm._engine.mapped import MAPPED_BATCH_BYTES, MAPPED_SPAN_BLOCKS, enough_bytes, mapper_for
 from lsmdbm._engine.memtable import load_order
 from lsmdbm._engine.names import Counter
 from lsmdbm._engine.plan import Limits
@@ -60,7 +60,8 @@ class Store(Reading):
     ) -> None:
         tables = Tables(directory, options)
         counter = Counter(recovered.next_number, tables.make_room)
-        logs, prev, mapper = recovered.logs, recovered.prev, mapper_for(options.log_io, directory)
+        logs, prev = recovered.logs, recovered.prev
+        mapper = mapper_for(options.log_io, directory, enough_bytes(options))
         wal = Wal(directory, storage, counter, recovered.next_seq, logs, prev, mapper=mapper)
         workshop = Workshop(storage, directory, counter, tables, options, Limits.of(options))
         if mapper is not None:  # puts keep the GIL, and what they pay for gives it up seldom

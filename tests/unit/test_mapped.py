@@ -8,6 +8,7 @@ from lsmdbm._base.errors import error
 from lsmdbm._engine import mapped
 from lsmdbm._engine.mapped import FIRST_LOG_BYTES, NO_LIMIT, Mapper, mapper_for
 from lsmdbm._format.records import MARK_BYTES
+from lsmdbm.database import open_on
 from support.crash_storage import CrashStorage
 from support.engine import new_directory
 
@@ -49,9 +50,9 @@ def test_a_python_without_a_gil_says_so(monkeypatch, flags, expected):
     assert expected == mapped.has_gil()
 
 
-def lengths(directory, *ends, most=MOST):
+def lengths(directory, *ends, most=MOST, enough=NO_LIMIT):
     """Return the lengths of logs made one after the other, by where their first record ends."""
-    mapper, found = Mapper(), []
+    mapper, found = Mapper(enough), []
     for end in ends:
         file = directory.create("log")
         directory.unlink("log")
@@ -64,6 +65,26 @@ def lengths(directory, *ends, most=MOST):
 
 def test_each_log_is_twice_as_large_as_the_one_before_up_to_the_limit(directory):
     assert [64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 16384] == lengths(directory, *[100] * 10)
+
+
+def test_no_log_is_larger_than_what_a_memtable_takes_but_for_a_record_that_is(directory):
+    ends = [100] * 4 + [600 * KIB] + [100] * 2
+
+    assert [64, 128, 192, 192, 1024, 192, 192] == lengths(directory, *ends, enough=150 * KIB)
+    assert [64, 64] == lengths(directory, 100, 100, enough=1)
+
+
+@pytest.mark.parametrize("background", ["inline", "process"])
+def test_a_small_memtable_makes_small_logs(storage, background):
+    """A cache of 1 MiB took 17 of them."""
+    options = {"log_io": "mmap", "background": background, "memtable_bytes": 100_000}
+    found = set()
+    with open_on(storage, "/db", "n", 0o600, options) as db:
+        for number in range(100):
+            db[f"{number:02}"] = bytes(20_000)
+            found |= {len(data) // KIB for name, data in storage.contents("/db").items() if "wal" in name}
+
+    assert 128 == max(found)
 
 
 def test_a_log_has_room_for_its_first_record_and_a_mark(directory):
