@@ -26,7 +26,7 @@ import sys
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -152,7 +152,7 @@ class Tree:
         pieces = list(cut(merged(plan.runs, self.universe), self.limits.table_bytes / FILE_BYTES))
         self.written += sum(piece.entries for piece in pieces)
         last = max(meta.last_seq for meta in plan.inputs)
-        tables = [replace(self.table(piece), last_seq=last) for piece in pieces]
+        tables = [self.table(piece)._replace(last_seq=last) for piece in pieces]
         self.version = self.version.replace(plan.inputs, {plan.level: tables})
         self.job = None
 
@@ -252,7 +252,7 @@ def simulate(policy: str, stream: str, entries: int, limits: Limits, memtable_by
     rng = random.Random(1)
     universe = max(1, entries // 10) if stream == "overwrite" else None
     bound = max(1, int(FIFO_SHARE * entries * FILE_BYTES)) if policy == "fifo" else None
-    limits = replace(limits, compaction=policy, max_bytes=bound)
+    limits = limits._replace(compaction=policy, max_bytes=bound)
     tree = Tree(limits, memtable_bytes, universe)
     found = Figures(policy, stream, entries)
     each = memtable_bytes // LOG_BYTES
@@ -341,11 +341,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser().parse_args(arguments)
     limits = Limits.of(Options(memtable_bytes=chosen.memtable_bytes))
     if chosen.level0_tables:
-        limits = replace(limits, level0_tables=chosen.level0_tables)
+        limits = limits._replace(level0_tables=chosen.level0_tables)
     if chosen.level1_memtables:
-        limits = replace(limits, level1_bytes=chosen.level1_memtables * chosen.memtable_bytes)
+        limits = limits._replace(level1_bytes=chosen.level1_memtables * chosen.memtable_bytes)
     if chosen.growth:
-        limits = replace(limits, growth=chosen.growth)
+        limits = limits._replace(growth=chosen.growth)
     print(f"| {' | '.join(HEAD)} |")
     rows = []
     for stream in chosen.streams:

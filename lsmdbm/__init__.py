@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     )
     from lsmdbm._base.options import Options
     from lsmdbm._engine.check import Problem, Report
+    from lsmdbm._engine.figures import LevelStats, Stats
     from lsmdbm._engine.findings import Loss, RepairReport
-    from lsmdbm._engine.stats import LevelStats, Stats
     from lsmdbm.batch import WriteBatch
     from lsmdbm.changes import Change
     from lsmdbm.coercion import open_flags
@@ -120,7 +120,7 @@ _LATER = {  # public name: its module, or itself
     "FailedError": "lsmdbm._base.errors",
     "FlagError": "lsmdbm._base.errors",
     "HistoryLostError": "lsmdbm._base.errors",
-    "LevelStats": "lsmdbm._engine.stats",
+    "LevelStats": "lsmdbm._engine.figures",
     "LockedError": "lsmdbm._base.errors",
     "Loss": "lsmdbm._engine.findings",
     "NotFoundError": "lsmdbm._base.errors",
@@ -132,7 +132,7 @@ _LATER = {  # public name: its module, or itself
     "Report": "lsmdbm._engine.check",
     "Savepoint": "lsmdbm.transaction",
     "Snapshot": "lsmdbm.snapshot",
-    "Stats": "lsmdbm._engine.stats",
+    "Stats": "lsmdbm._engine.figures",
     "Text": "lsmdbm.text",
     "Transaction": "lsmdbm.transaction",
     "WriteBatch": "lsmdbm.batch",

@@ -18,7 +18,6 @@ from lsmdbm._base.errors import ClosedError, ReadOnlyError
 from lsmdbm._base.leftovers import leave
 from lsmdbm._base.paths import path_text
 from lsmdbm._engine.sharing import Lease
-from lsmdbm._engine.stats import Stats
 from lsmdbm._engine.store import Store
 from lsmdbm.ranges import Flows
 from lsmdbm.retries import ATTEMPTS, retried
@@ -27,6 +26,7 @@ from lsmdbm.transaction import Transaction
 
 if TYPE_CHECKING:
     from lsmdbm._engine.check import Progress, Report
+    from lsmdbm._engine.figures import Stats
     from lsmdbm.changes import Change
 
 T = TypeVar("T")

@@ -5,10 +5,8 @@ Thread safety: frozen.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 CHOICES: dict[str, tuple[object, ...]] = {
     "durability": ("none", "process", "interval", "full"),
@@ -36,11 +34,13 @@ SHAPE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
 class Options:
     """How one handle works.  The fields in `SHAPE` are remembered by the database itself.
 
+    Not a dataclass: importing those takes a tenth of all that opening a database imports.
+
     Raises:
+        TypeError: a name is no option.
         ValueError: a value is out of its bounds; the message names the option and the bounds.
     """
 
@@ -124,7 +124,29 @@ class Options:
     """Check every checksum of every table before `open()` returns.  Costs a read of the whole
     database."""
 
-    def __post_init__(self) -> None:
+    def __init__(self, **given: object) -> None:
+        for name in given:
+            if name not in DEFAULTS:
+                raise TypeError(f"Options() got an unexpected keyword argument {name!r}")
+        vars(self).update(DEFAULTS, **given)
+        self._check_each()
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"options never change: {name!r}")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"options never change: {name!r}")
+
+    def __eq__(self, other: object) -> bool:
+        return vars(self) == vars(other) if isinstance(other, Options) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(vars(self).values()))
+
+    def __repr__(self) -> str:
+        return f"Options({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+    def _check_each(self) -> None:
         for name, choices in CHOICES.items():
             value = getattr(self, name)
             if not any(
@@ -142,6 +164,10 @@ class Options:
             if type(value) not in (int, float) or not 0 <= value < float("inf"):
                 raise ValueError(f"option {name}={value!r}: must be a number of seconds, 0 or more")
 
+    def replace(self, **changes: object) -> Options:
+        """Return the same options but for some."""
+        return Options(**{**vars(self), **changes})
+
     def shape(self) -> dict[str, object]:
         """Return the options that shape the files, by name."""
         return {name: getattr(self, name) for name in SHAPE}
@@ -157,9 +183,8 @@ class Options:
             TypeError: a name in `given` is no option.
             ValueError: a value is out of its bounds, or two do not go together.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
         for name in given:
-            if name not in known:
+            if name not in DEFAULTS:
                 raise TypeError(f"open() got an unexpected keyword argument {name!r}")
         chosen = {**(remembered or {}), **given}
         if chosen.get("compaction") != "fifo" and "max_bytes" not in given:
@@ -175,3 +200,6 @@ class Options:
             raise ValueError(f"option max_bytes={self.max_bytes!r}: must be None but for compaction='fifo'")
         if self.compaction == "fifo" and self.max_bytes is None and is_final:
             raise ValueError("option max_bytes=None: must be an int for compaction='fifo'")
+
+
+DEFAULTS: dict[str, object] = {name: getattr(Options, name) for name in Options.__annotations__}

@@ -16,7 +16,6 @@ Thread safety: every public method may be called from any thread.  Spec: docs/du
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -69,8 +68,8 @@ class Durability:
         mine, writer = self.options, self._writer
         durability = max(mine.durability, options.durability, key=LEVELS.index)
         intervals = [each.sync_interval for each in (mine, options) if each.durability == "interval"]
-        stronger = dataclasses.replace(
-            mine, durability=durability, sync_interval=min(intervals, default=mine.sync_interval)
+        stronger = mine.replace(
+            durability=durability, sync_interval=min(intervals, default=mine.sync_interval)
         )
         if stronger == mine:
             return

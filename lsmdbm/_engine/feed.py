@@ -17,7 +17,7 @@ Thread safety: pure functions over files.  Spec: docs/durability.md, Changes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lsmdbm._base.errors import CorruptionError, HistoryLostError, NotFoundError, error
 from lsmdbm._base.storage import Directory, File
@@ -34,20 +34,27 @@ HELD_FILES = 64  # of the logs that one follower needs; what is older is opened 
 Step = tuple[int, Change, bytes]  # sequence of the first operation, what it does, the position behind it
 
 
-@dataclass(slots=True)
 class Link:
-    """One log of the chain, as far as it counts."""
+    """One log of the chain, as far as it counts.
 
-    number: int
-    path: str
-    header: LogHeader
-    end: int  # of its last data record
-    last_seq: int
-    file: File | None
+    Args:
+        end: of its last data record.
+    """
+
+    __slots__ = ("end", "file", "header", "last_seq", "number", "path")
+
+    def __init__(
+        self, number: int, path: str, header: LogHeader, end: int, last_seq: int, file: File | None
+    ) -> None:
+        self.number = number
+        self.path = path
+        self.header = header
+        self.end = end
+        self.last_seq = last_seq
+        self.file = file
 
 
-@dataclass(frozen=True, slots=True)
-class Feed:
+class Feed(NamedTuple):
     """What the logs of a database tell, as of one moment.
 
     Args:

@@ -154,8 +154,7 @@ class _Loader:
         counter, options = self._destination.counter, self._place.options
         number = counter.reserve(NUMBERS)[0]
         if not is_final:
-            options = dataclasses.replace(
-                options,
+            options = options.replace(
                 bloom_bits_per_key=0,
                 block_bytes=max(options.block_bytes, RUN_BLOCK_BYTES),
                 compression_level=min(options.compression_level, RUN_COMPRESSION_LEVEL),

@@ -11,7 +11,6 @@ Thread safety: immutable; pure functions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from lsmdbm._base.options import Options
@@ -23,8 +22,7 @@ RUNWAY = 4  # memtables within which what is due should be done
 MOST_FIFO_TABLES = 1 << 14  # a full "fifo" has about so many at most, however large it is
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """The measures of a tree, in bytes on disk."""
 
     table_bytes: int  # a table is cut when it is this long

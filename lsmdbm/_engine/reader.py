@@ -18,7 +18,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.errors import ClosedError, CorruptionError, NotFoundError, error
@@ -31,12 +31,15 @@ from lsmdbm._engine.memtable import Memtable, fold_newest
 from lsmdbm._engine.moment import Moment, still_open
 from lsmdbm._engine.names import MANIFEST, WAL, file_name, numbers, parse
 from lsmdbm._engine.recovery import Recovered, apply, decoded, recover
-from lsmdbm._engine.stats import Stats, Totals, gather
+from lsmdbm._engine.stats import Totals, gather
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.view import AFTER_FORK, GoneView, View
 from lsmdbm._format import records
 from lsmdbm._format.coding import Malformed
 from lsmdbm._format.records import HEADER_BYTES, RECORD_BYTES, LogHeader
+
+if TYPE_CHECKING:
+    from lsmdbm._engine.figures import Stats
 
 PASSES, SECONDS = 100, 5.0  # after which a directory that keeps changing is given up
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from lsmdbm._base.chunk import Chunks
 from lsmdbm._base.leftovers import leave, taken
@@ -24,11 +24,13 @@ from lsmdbm._engine.draft import Draft
 from lsmdbm._engine.feed import Feed, Step
 from lsmdbm._engine.merge import visible
 from lsmdbm._engine.moment import Moment, still_open
-from lsmdbm._engine.stats import Stats
 from lsmdbm._engine.tables import Tables
 from lsmdbm._engine.view import View
 from lsmdbm._engine.writer import Writer
 from lsmdbm._format.manifest import Manifest
+
+if TYPE_CHECKING:
+    from lsmdbm._engine.figures import Stats
 
 M = TypeVar("M", bound=Moment)
 

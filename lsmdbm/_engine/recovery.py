@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lsmdbm._base.errors import CorruptionError, NotFoundError, error
@@ -37,22 +36,29 @@ from lsmdbm._format.records import HEADER_BYTES, MAX_LOG_FILE_BYTES, Change, Log
 CHAIN_LOGS, CHAIN_BYTES = 16, 1 << 20  # more than this is flushed at the first write of an opening
 
 
-@dataclass(slots=True)
 class Recovered:
     """What a database holds."""
 
-    manifest: Manifest
-    version: Version  # without tables if a clear() is in the logs
-    memtable: Memtable
-    next_seq: int
-    next_number: int
-    logs: list[Log] = field(default_factory=list)  # of the chain, oldest first
-    log_bytes: int = 0
-    has_gap: bool = False  # writes were lost with the power; none that had been promised
-    has_tail: bool = False  # bytes that are no record, the last write may still be under way
-    is_cleared: bool = False
-    has_promise: bool = False  # a log of the chain had been synced
-    is_suspect: bool = False  # the manifest may not be durable: its install may have been cut off by a kill
+    __slots__ = (
+        *("has_gap", "has_promise", "has_tail", "is_cleared", "is_suspect", "log_bytes", "logs"),
+        *("manifest", "memtable", "next_number", "next_seq", "version"),
+    )
+
+    def __init__(
+        self, manifest: Manifest, version: Version, memtable: Memtable, next_seq: int, next_number: int
+    ) -> None:
+        self.manifest = manifest
+        self.version = version  # without tables if a clear() is in the logs
+        self.memtable = memtable
+        self.next_seq = next_seq
+        self.next_number = next_number
+        self.logs: list[Log] = []  # of the chain, oldest first
+        self.log_bytes = 0
+        self.has_gap = False  # writes were lost with the power; none that had been promised
+        self.has_tail = False  # bytes that are no record, the last write may still be under way
+        self.is_cleared = False
+        self.has_promise = False  # a log of the chain had been synced
+        self.is_suspect = False  # the manifest may not be durable: a kill may have cut its install off
 
     @property
     def must_flush(self) -> bool:

@@ -28,7 +28,7 @@ Thread safety: under the lock of the store; `view` may be read by any thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from lsmdbm._base.errors import FailedError, error
 from lsmdbm._base.intervals import Intervals, united
@@ -43,12 +43,15 @@ from lsmdbm._engine.memtable import Memtable, fold_newest, sources
 from lsmdbm._engine.names import MANIFEST, TABLE, WAL, file_name, numbers, parse, unlink_all
 from lsmdbm._engine.plan import Plan
 from lsmdbm._engine.recovery import Recovered
-from lsmdbm._engine.stats import Stats, Totals, gather
+from lsmdbm._engine.stats import Totals, gather
 from lsmdbm._engine.version import Version, voided
 from lsmdbm._engine.view import GoneView, View
 from lsmdbm._engine.wal import Wal
 from lsmdbm._format.manifest import Manifest, TableMeta
 from lsmdbm._format.table_writer import Origin
+
+if TYPE_CHECKING:
+    from lsmdbm._engine.figures import Stats
 
 STALL_MEMTABLES = 4  # so many memtables of unflushed writes are taken while flushes fail
 WORTH_REMEMBERING = 4096  # keys in tables: to count so many again takes about as long as an install

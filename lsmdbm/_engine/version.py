@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from operator import attrgetter, is_
 
 from lsmdbm._base.errors import error
@@ -192,7 +191,7 @@ def _without(meta: TableMeta, ranges: Intervals) -> TableMeta | None:
     if not fresh:
         return meta
     holes = united(meta.holes, fresh)
-    return None if holds_all(holes, meta.smallest, meta.largest) else replace(meta, holes=holes)
+    return None if holds_all(holes, meta.smallest, meta.largest) else meta._replace(holes=holes)
 
 
 def sorted_runs(tables: Sequence[TableMeta]) -> list[Run]:

@@ -30,7 +30,6 @@ Thread safety: pure functions.  Spec: docs/format.md, Manifest.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain
 from struct import Struct
 from typing import NamedTuple
@@ -71,8 +70,7 @@ _TABLE = Struct("<BQQIQQQQQ")
 _TAIL = Struct("<QI8s")
 
 
-@dataclass(frozen=True, slots=True)
-class TableMeta:
+class TableMeta(NamedTuple):
     """What is known of one table without opening it."""
 
     number: int

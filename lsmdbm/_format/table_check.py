@@ -6,7 +6,6 @@ Spec: docs/format.md, Table.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 from lsmdbm._base.errors import CorruptionError
@@ -23,7 +22,7 @@ def problems_of(table: TableReader) -> Iterator[CorruptionError]:
         error: a block is of a newer format.
     """
     path, meta, said = table.file.path, table.meta, table.metadata
-    known = dataclasses.replace(meta, holes=())  # of which a table knows nothing
+    known = meta._replace(holes=())  # of which a table knows nothing
     try:
         with decoding(table.file, 0):
             if file_seed(*decode_header(table.file.pread(HEADER_BYTES, 0))) != table.seed:

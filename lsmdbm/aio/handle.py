@@ -19,7 +19,7 @@ from weakref import WeakSet
 from lsmdbm import database as blocking
 from lsmdbm._base.errors import ClosedError, ConflictError, ReadOnlyError
 from lsmdbm._engine.check import Report
-from lsmdbm._engine.stats import Stats
+from lsmdbm._engine.figures import Stats
 from lsmdbm._engine.view import View
 from lsmdbm.aio.lane import Lane, WriteLane, outcome
 from lsmdbm.aio.reads import Opening, Reads

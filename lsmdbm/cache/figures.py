@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lsmdbm._base.public import member_of
-from lsmdbm._engine.stats import Stats
+from lsmdbm._engine.figures import Stats
 
 
 @member_of("lsmdbm.cache")

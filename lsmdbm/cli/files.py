@@ -8,7 +8,6 @@ Thread safety: one thread at a time.  Spec: docs/cli.md.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 
 from lsmdbm._base.os_storage import OsStorage
@@ -236,7 +235,7 @@ def live_tables(tables: Sequence[LiveTable], output: Output) -> tuple[list[Colum
 
 def meta_document(meta: TableMeta) -> dict[str, object]:
     """Return what a manifest says of a table, as JSON has it."""
-    figures = dataclasses.asdict(meta)
+    figures = meta._asdict()
     holes = [{**field("start", start), **field("stop", stop)} for start, stop in figures.pop("holes")]
     for name in ("smallest", "largest"):
         figures.update(field(name, figures.pop(name)))

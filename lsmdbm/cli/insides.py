@@ -14,7 +14,7 @@ from itertools import groupby
 
 from lsmdbm._engine import anatomy
 from lsmdbm._engine.anatomy import LiveTable
-from lsmdbm._engine.stats import Stats
+from lsmdbm._engine.figures import Stats
 from lsmdbm.cli.drawing import LEAST, MOST, WIDTH, bar, scale, strip
 from lsmdbm.cli.files import live_tables, meta_document
 from lsmdbm.cli.metrics import openmetrics

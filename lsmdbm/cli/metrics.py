@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 
-from lsmdbm._engine.stats import LevelStats, Stats
+from lsmdbm._engine.figures import LevelStats, Stats
 
 GAUGE, COUNTER = "gauge", "counter"
 METRICS = {  # field of Stats: type and help; a name that ends in _bytes or _seconds has that unit

@@ -1,6 +1,5 @@
 """docs/format.md, executable: its examples, tables of fields, codes and limits are those of the code."""
 
-import dataclasses
 import re
 from importlib import import_module
 from pathlib import Path
@@ -141,7 +140,7 @@ def deletions():
     seed = LogHeader(number=17, salt=0x8877665544332211, first_seq=1).seed
     ranges = ((b"a", b"c"), (b"pear", ABOVE_ALL))
     _, meta = table()
-    holed = manifest.encode_table(0, dataclasses.replace(meta, holes=((b"b", b"c"),)))
+    holed = manifest.encode_table(0, meta._replace(holes=((b"b", b"c"),)))
     return {
         "record-ranges": (56, records.encode_ranges(seed, 1, 0, ranges, [b"apple"], [b"red"])),
         "manifest-holes": (162, holed[len(manifest.encode_table(0, meta)) :]),

@@ -13,10 +13,10 @@ LAYERS = {  # lowest layer first; inside a layer, lowest module first
     "lsmdbm._format.": "coding columns records log_reader manifest bloom envelope block dictionaries footer"
     " table_writer messages table_parts table_reader table_check salvage position",
     "lsmdbm._engine.": "names memtable merge version lookup tables view count dead moment validation draft"
-    " plan stats install mapped log appender wal keeping leveled tiered fifo picker samples jobs delegate"
-    " ingest background recovery feed tree reader syncer group writer durability reading store worker"
-    " recognition sharing check anatomy removal destination backup findings seniority remains repair building"
-    " loading",
+    " plan figures stats install mapped log appender wal keeping leveled tiered fifo picker samples jobs"
+    " delegate ingest background recovery feed tree reader syncer group writer durability reading store"
+    " worker recognition sharing check anatomy removal destination backup findings seniority remains repair"
+    " building loading",
     "lsmdbm.": "coercion ranges source retries coding decoded_range decoded decoded_handle text snapshot"
     " transaction batch changes handle database tally writeback shelve registration migration maintenance"
     " bulk aio.lane aio.stream aio.reads aio.snapshot aio.batch aio.transaction aio.handle aio.database aio"

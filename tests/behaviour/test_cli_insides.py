@@ -11,7 +11,7 @@ import pytest
 
 import lsmdbm
 from lsmdbm._engine import anatomy
-from lsmdbm._engine.stats import LevelStats, Stats
+from lsmdbm._engine.figures import LevelStats, Stats
 from lsmdbm._format.manifest import TableMeta
 from lsmdbm.cli.drawing import bar, scale, strip
 from lsmdbm.cli.metrics import LEVELS, METRICS

@@ -4,7 +4,6 @@ The checksums of the forged files are right, so that what is wrong reaches the d
 looked at in a process of its own, which is denied more memory than may be used.
 """
 
-import dataclasses
 import json
 import os
 import random
@@ -146,10 +145,7 @@ def crafted(change):
     state = manifest.decode(files[name], int(name[:-4]))
     largest = block.decode_head(parts.index_head.raw, 1 << 24)[0][-1]
     levels = [
-        [
-            dataclasses.replace(meta, smallest=b"", largest=largest) if meta.number == 5 else meta
-            for meta in level
-        ]
+        [meta._replace(smallest=b"", largest=largest) if meta.number == 5 else meta for meta in level]
         for level in state.levels
     ]
     fitting = manifest.encode(state._replace(levels=levels))

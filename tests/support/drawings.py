@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lsmdbm._engine.plan import Limits, Plan
@@ -118,7 +118,7 @@ def _case(title: str, lines: list[Line]) -> Case:
     _check(title, levels, sizes, case)
     case.version = Version(
         tuple(
-            tuple(replace(meta, file_bytes=sizes.get(meta.number, 10)) for meta in levels.get(level, ()))
+            tuple(meta._replace(file_bytes=sizes.get(meta.number, 10)) for meta in levels.get(level, ()))
             for level in range(max(levels, default=-1) + 1)
         )
     )

@@ -28,7 +28,7 @@ class Files:
 
     def change_table(self, level, place, **fields):
         levels = [list(tables) for tables in self.manifest.levels]
-        levels[level][place] = dataclasses.replace(levels[level][place], **fields)
+        levels[level][place] = levels[level][place]._replace(**fields)
         self.change(levels=tuple(map(tuple, levels)))
 
     def report(self):

@@ -3,7 +3,6 @@
 The worker is a Hand: it lives in this process, on the disk in memory.
 """
 
-import dataclasses
 import errno
 import random
 
@@ -237,18 +236,17 @@ def test_another_directory_at_the_path_is_not_written_to(bench):
     assert 0 == bench.delegate.done
 
 
-replace = dataclasses.replace
 LIES = {  # what becomes of true outputs
     "a table of the inputs": lambda bench, outputs: (bench.plan.inputs[0],),
-    "too many entries": lambda bench, outputs: (replace(outputs[0], entries=1 << 30), *outputs[1:]),
+    "too many entries": lambda bench, outputs: (outputs[0]._replace(entries=1 << 30), *outputs[1:]),
     "tables that overlap": lambda bench, outputs: (
         outputs[0],
-        replace(outputs[1], smallest=outputs[0].smallest),
+        outputs[1]._replace(smallest=outputs[0].smallest),
     ),
     "a table twice": lambda bench, outputs: (outputs[0], outputs[0]),
-    "keys of nobody": lambda bench, outputs: (replace(outputs[0], smallest=b""), *outputs[1:]),
-    "a table that is not there": lambda bench, outputs: (replace(outputs[0], number=FIRST + 7), *outputs[1:]),
-    "another table": lambda bench, outputs: (replace(outputs[0], footer_crc=0), *outputs[1:]),
+    "keys of nobody": lambda bench, outputs: (outputs[0]._replace(smallest=b""), *outputs[1:]),
+    "a table that is not there": lambda bench, outputs: (outputs[0]._replace(number=FIRST + 7), *outputs[1:]),
+    "another table": lambda bench, outputs: (outputs[0]._replace(footer_crc=0), *outputs[1:]),
 }
 
 

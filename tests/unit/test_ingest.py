@@ -1,7 +1,5 @@
 """Where the tables of an ingest go, and which files are one run."""
 
-import dataclasses
-
 import pytest
 
 from lsmdbm._engine.ingest import Source, placed, runs
@@ -45,7 +43,7 @@ def test_a_level_that_has_room_for_all_is_taken_where_nothing_is():
 
 
 def test_what_is_newest_never_goes_where_fifo_takes_it_for_oldest():
-    limits = dataclasses.replace(LIMITS, compaction="fifo", max_bytes=1000)
+    limits = LIMITS._replace(compaction="fifo", max_bytes=1000)
 
     assert {0: [table("ln")]} == placed([table("ln")], Version(), limits, None)
 

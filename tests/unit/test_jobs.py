@@ -1,7 +1,6 @@
 import errno
 import random
 import tracemalloc
-from dataclasses import replace
 
 import pytest
 
@@ -430,7 +429,7 @@ def test_blocks_of_other_dictionaries_go_over_whole_and_are_compressed_again(see
     stage = Stage(block_bytes=1024, memtable_bytes=1 << 20)
     metas, entries = flushed_documents(stage, seed, (0, 1000), (1000, 2000), (2000, 2900))
     first, *others = dictionaries_of(stage, metas)
-    stage.shop = stage.shop._replace(options=replace(stage.options, **options))
+    stage.shop = stage.shop._replace(options=stage.options.replace(**options))
     decoded = decompressing(monkeypatch)
     (meta,) = stage.compact(stage.merge_of(1, *([meta] for meta in metas)))
 
@@ -445,7 +444,7 @@ def test_a_damaged_body_of_another_dictionary_stops_the_compaction(seed):
     """It is met before it goes over: nobody could tell later where it was damaged."""
     stage = Stage(block_bytes=1024, memtable_bytes=1 << 20)
     metas, _ = flushed_documents(stage, seed, (0, 1000), (1000, 2000))
-    stage.shop = stage.shop._replace(options=replace(stage.options, dictionaries=False))
+    stage.shop = stage.shop._replace(options=stage.options.replace(dictionaries=False))
     stage.tables.reader(metas[1]).dictionary = stage.tables.reader(metas[0]).dictionary
     before = stage.files()
     with pytest.raises(CorruptionError, match="zstd: "):

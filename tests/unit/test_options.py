@@ -1,17 +1,16 @@
-import dataclasses
+import pickle
 
 import pytest
 
-from lsmdbm._base.options import BOUNDS, CHOICES, OPTIONAL_BOUNDS, SECONDS, SHAPE, Options
+from lsmdbm._base.options import BOUNDS, CHOICES, DEFAULTS, OPTIONAL_BOUNDS, SECONDS, SHAPE, Options
 
 ALL_BOUNDS = BOUNDS | OPTIONAL_BOUNDS
-FIELDS = {field.name for field in dataclasses.fields(Options)}
 
 
 def test_every_option_is_checked_in_exactly_one_way():
     names = [*CHOICES, *BOUNDS, *OPTIONAL_BOUNDS, *SECONDS]
 
-    assert sorted(FIELDS) == sorted(names)
+    assert sorted(DEFAULTS) == sorted(names)
 
 
 def test_defaults_are_valid():
@@ -76,8 +75,29 @@ def test_seconds_are_finite_numbers_from_zero_up(name, value):
 def test_options_never_change():
     options = Options()
 
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError, match="^options never change: 'block_bytes'$"):
         options.block_bytes = 1
+    with pytest.raises(AttributeError, match="^options never change: 'timeout'$"):
+        del options.timeout
+
+    assert Options() == options
+
+
+def test_options_are_equal_if_all_they_say_is():
+    options = Options(block_bytes=64)
+
+    assert (options, hash(options)) == (Options(block_bytes=64), hash(Options(block_bytes=64)))
+    assert options not in (Options(), "Options(block_bytes=64)")
+    assert options == Options().replace(block_bytes=64) == pickle.loads(pickle.dumps(options))
+    assert options == eval(repr(options))
+
+
+def test_replacing_checks_as_making_does():
+    with pytest.raises(ValueError, match="block_bytes"):
+        Options().replace(block_bytes=0)
+    for make in (Options, Options().replace):
+        with pytest.raises(TypeError, match=r"^Options\(\) got an unexpected keyword argument 'blok_bytes'$"):
+            make(blok_bytes=64)
 
 
 def test_given_beats_remembered_beats_default():

@@ -1,7 +1,5 @@
 """How fast compactions go: what a tree owes, and what one written byte pays of it."""
 
-from dataclasses import replace
-
 import pytest
 
 from benchmarks.simulator import simulate
@@ -23,7 +21,7 @@ def tree(*levels):
         for place, size in enumerate(sizes):
             number += 1
             key = b"%02d" % place
-            metas.append(replace(table_meta(number, key, key), file_bytes=size, raw_bytes=2 * size))
+            metas.append(table_meta(number, key, key)._replace(file_bytes=size, raw_bytes=2 * size))
         made.append(tuple(metas))
     return Version(tuple(made))
 
@@ -62,7 +60,7 @@ def test_a_written_byte_pays_for_what_the_whole_tree_owes(levels, total_bytes, p
 
 
 def test_a_fifo_pays_for_the_fold_under_way_alone():
-    limits = replace(LIMITS, compaction="fifo")
+    limits = LIMITS._replace(compaction="fifo")
 
     assert 1.0 == pace(tree([10] * 60, [2000], [10_000]), limits, 100)
 

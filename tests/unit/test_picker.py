@@ -1,5 +1,5 @@
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -137,8 +137,9 @@ class Forest:
         self.number += 1
         self.tables[self.number] = entries
         dead = sum(not lives for _, lives in entries.values())
-        return replace(
-            table_meta(self.number, min(entries), max(entries), file_bytes=len(entries), tombstones=dead),
+        return table_meta(
+            self.number, min(entries), max(entries), file_bytes=len(entries), tombstones=dead
+        )._replace(
             first_seq=min(time for time, _ in entries.values()),
             last_seq=max(time for time, _ in entries.values()),
         )
@@ -280,7 +281,7 @@ POLICIES = {"leveled": None, "tiered": None, "fifo": 400}  # name: bound
 def grown_by(seed, number, compaction, pick=pick):
     """Return a forest of that policy, and the plans that made it."""
     tree = forest(f"{seed} {compaction}", number)
-    tree.limits = replace(tree.limits, compaction=compaction, max_bytes=POLICIES[compaction])
+    tree.limits = tree.limits._replace(compaction=compaction, max_bytes=POLICIES[compaction])
     plans = []
     for plan in tree.grow(pick, 200):
         plans.append(plan)
@@ -373,7 +374,7 @@ def test_every_policy_goes_on_from_what_any_other_left(seed, number):
     turns = 4 * list(POLICIES)
     rng.shuffle(turns)
     for compaction in turns:
-        tree.limits = replace(tree.limits, compaction=compaction, max_bytes=POLICIES[compaction])
+        tree.limits = tree.limits._replace(compaction=compaction, max_bytes=POLICIES[compaction])
         if rng.random() < 0.2:
             tree.carry_out(pick_everything(tree.version, tree.limits) or Plan(1, ()))
         waits = rng.random() < 0.3  # a loader without compaction leaves a long level 0

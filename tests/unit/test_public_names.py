@@ -39,3 +39,19 @@ def test_what_somebody_has_put_in_the_place_of_a_name_stays(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
 
     assert (0, "True\n", "") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_opening_imports_no_dataclasses_and_asking_for_figures_does(tmp_path):
+    """They, and `inspect` which they need, took a quarter of the first `lsmdbm.open` of a process."""
+    program = (
+        "import lsmdbm, sys\n"
+        "costly = {'dataclasses', 'inspect'} - {*sys.modules}\n"  # a debugger or a coverage may have them
+        "with lsmdbm.open('db', 'c') as db:\n"
+        "    db[b'key'] = b'value'\n"
+        "with lsmdbm.open('db') as db:\n"
+        "    print(db[b'key'], sorted(costly & {*sys.modules}))\n"
+        "    print(db.stats().memtable_entries, 'dataclasses' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+
+    assert (0, "b'value' []\n1 True\n", "") == (done.returncode, done.stdout, done.stderr)

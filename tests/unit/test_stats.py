@@ -1,8 +1,9 @@
 import pytest
 
 from lsmdbm._base.errors import error
+from lsmdbm._engine.figures import LevelStats, Stats
 from lsmdbm._engine.memtable import Memtable
-from lsmdbm._engine.stats import LevelStats, Stats, Totals, gather
+from lsmdbm._engine.stats import Totals, gather
 from lsmdbm._engine.view import View
 from support.stage import Stage, memtable
 

@@ -2,7 +2,6 @@
 
 import random
 from bisect import bisect_left
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -504,7 +503,7 @@ def test_table_cut_anywhere_is_corrupt():
         for found in (data, data + bytes(meta.file_bytes - length)):
             if found != file.data:
                 with pytest.raises(CorruptionError):
-                    open_table(MemoryFile(found), replace(meta, file_bytes=len(found)))
+                    open_table(MemoryFile(found), meta._replace(file_bytes=len(found)))
     with pytest.raises(CorruptionError, match=f"bytes long, the manifest says {meta.file_bytes}") as caught:
         open_table(MemoryFile(file.data[:-1]), meta)
     assert -1 == caught.value.offset
@@ -547,11 +546,11 @@ def test_table_in_the_place_of_another_is_corrupt():
     other, _ = build_table(SMALL, salt=5)
     third, third_meta = build_table(SMALL, number=19)
 
-    for swapped, said in ((other, meta), (third, replace(third_meta, number=18))):
+    for swapped, said in ((other, meta), (third, third_meta._replace(number=18))):
         with pytest.raises(CorruptionError, match="not the table that the manifest names"):
             open_table(swapped, said)
     with pytest.raises(CorruptionError, match="not the table that the manifest names"):
-        open_table(file, replace(meta, footer_crc=meta.footer_crc ^ 1))
+        open_table(file, meta._replace(footer_crc=meta.footer_crc ^ 1))
 
 
 def test_problems_go_on_behind_a_damaged_block():
@@ -572,7 +571,7 @@ def with_footer(file, meta, **fields):
     """Return the table with another footer, whose checksum is right, and what a manifest would say of it."""
     data = bytes(file.data[:-FOOTER_BYTES])
     footer = Footer.decode(bytes(file.data[-FOOTER_BYTES:]))._replace(**fields).encode()
-    return MemoryFile(data + footer), replace(meta, footer_crc=footer_crc(footer))
+    return MemoryFile(data + footer), meta._replace(footer_crc=footer_crc(footer))
 
 
 def crafted(change, model=SMALL, **settings):
@@ -717,7 +716,7 @@ def test_counts_and_bounds_that_differ_from_the_manifest_are_a_problem(fields):
 
     assert (
         "differ from what the manifest says"
-        in list(problems_of(open_table(file, replace(meta, **fields))))[-1].reason
+        in list(problems_of(open_table(file, meta._replace(**fields))))[-1].reason
     )
 
 
@@ -729,7 +728,7 @@ def test_sequences_and_bytes_that_differ_from_the_manifest_are_a_problem(fields)
 
     assert (
         "differ from what the manifest says"
-        in list(problems_of(open_table(file, replace(meta, **fields))))[-1].reason
+        in list(problems_of(open_table(file, meta._replace(**fields))))[-1].reason
     )
 
 
@@ -866,8 +865,8 @@ def test_bounds_of_the_manifest_hold_for_the_keys_of_a_table():
     """Merges take the tables of a level one behind the other, because their bounds do not overlap."""
     file, meta = build_table(SMALL)
     with pytest.raises(CorruptionError, match="index does not end at the largest key"):
-        open_table(file, replace(meta, largest=SMALL[-1][0] + b"+"))
-    reader = open_table(file, replace(meta, smallest=SMALL[0][0] + b"\0"))
+        open_table(file, meta._replace(largest=SMALL[-1][0] + b"+"))
+    reader = open_table(file, meta._replace(smallest=SMALL[0][0] + b"\0"))
     assert_corrupt(reader, "keys outside of the bounds", key=SMALL[0][0] + b"\1")
 
 
@@ -904,7 +903,7 @@ def test_footer_of_a_newer_format_is_an_error_but_no_corruption():
     fields = bytes(file.data[-FOOTER_BYTES:-12])
     for newer in (fields[:-20] + u32(2) + fields[-16:], fields[:-24] + u32(4) + fields[-20:]):
         footer = with_crc(newer) + b"LSMTABLE"
-        said = replace(meta, footer_crc=footer_crc(footer))
+        said = meta._replace(footer_crc=footer_crc(footer))
         table = MemoryFile(bytes(file.data[:-FOOTER_BYTES]) + footer)
 
         assert_newer(
