@@ -335,7 +335,8 @@ class Store(Reading):
 
     def expect_end(self) -> None:
         """Be ready for an interpreter that stops threads in the middle of a write: this is its exit."""
-        load_order()  # a late write or close may flush
+        if not self._is_released:
+            load_order()  # a late write or close may flush
         self._durability.expect_end()
         self._tree.background.expect_end()
         self._writer.lock = EndingLock(self._writer.lock)

@@ -55,3 +55,18 @@ def test_opening_imports_no_dataclasses_and_asking_for_figures_does(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
 
     assert (0, "b'value' []\n1 True\n", "") == (done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize(("end", "expected"), [("db.close()", False), ("pass", True)])
+def test_end_of_a_program_imports_what_a_flush_needs_only_for_what_is_open(end, expected, tmp_path):
+    program = (
+        "import atexit, lsmdbm, sys\n"
+        "atexit.register(lambda: print('sortedcontainers' in sys.modules))\n"  # called after that of lsmdbm
+        "db = lsmdbm.open('db', 'c')\n"
+        "db[b'key'] = b'value'\n"
+        f"{end}\n"
+    )
+    words = [sys.executable, "-W", "ignore::ResourceWarning", "-c", program]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+
+    assert (0, f"{expected}\n", "") == (done.returncode, done.stdout, done.stderr)
