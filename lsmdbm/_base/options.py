@@ -125,11 +125,9 @@ class Options:
     database."""
 
     def __init__(self, **given: object) -> None:
-        for name in given:
-            if name not in DEFAULTS:
-                raise TypeError(f"Options() got an unexpected keyword argument {name!r}")
+        for name, value in given.items():
+            _check(name, value)
         vars(self).update(DEFAULTS, **given)
-        self._check_each()
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"options never change: {name!r}")
@@ -145,24 +143,6 @@ class Options:
 
     def __repr__(self) -> str:
         return f"Options({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
-
-    def _check_each(self) -> None:
-        for name, choices in CHOICES.items():
-            value = getattr(self, name)
-            if not any(
-                value is choice or (value == choice and type(value) is type(choice)) for choice in choices
-            ):
-                raise ValueError(f"option {name}={value!r}: must be one of {', '.join(map(repr, choices))}")
-        for name, (low, high) in (BOUNDS | OPTIONAL_BOUNDS).items():
-            value = getattr(self, name)
-            if value is None and name in OPTIONAL_BOUNDS:
-                continue
-            if type(value) is not int or not low <= value <= high:
-                raise ValueError(f"option {name}={value!r}: must be an int from {low} to {high}")
-        for name in SECONDS:
-            value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 <= value < float("inf"):
-                raise ValueError(f"option {name}={value!r}: must be a number of seconds, 0 or more")
 
     def replace(self, **changes: object) -> Options:
         """Return the same options but for some."""
@@ -203,3 +183,19 @@ class Options:
 
 
 DEFAULTS: dict[str, object] = {name: getattr(Options, name) for name in Options.__annotations__}
+
+
+def _check(name: str, value: Any) -> None:
+    """Raise unless there is such an option and it may have this value."""
+    if name not in DEFAULTS:
+        raise TypeError(f"Options() got an unexpected keyword argument {name!r}")
+    if choices := CHOICES.get(name):
+        if not any(value is each or (value == each and type(value) is type(each)) for each in choices):
+            raise ValueError(f"option {name}={value!r}: must be one of {', '.join(map(repr, choices))}")
+    elif name in SECONDS:
+        if type(value) not in (int, float) or not 0 <= value < float("inf"):
+            raise ValueError(f"option {name}={value!r}: must be a number of seconds, 0 or more")
+    elif name not in OPTIONAL_BOUNDS or value is not None:
+        low, high = (BOUNDS | OPTIONAL_BOUNDS)[name]
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError(f"option {name}={value!r}: must be an int from {low} to {high}")

@@ -14,7 +14,7 @@ def test_every_option_is_checked_in_exactly_one_way():
 
 
 def test_defaults_are_valid():
-    assert Options() == Options.choose({})
+    assert Options() == Options.choose({}) == Options(**DEFAULTS)  # what is given is checked
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in CHOICES for value in CHOICES[name]])
