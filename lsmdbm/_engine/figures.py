@@ -1,6 +1,6 @@
 """Figures: what stats() returns.
 
-Imported when it is first asked for: `dataclasses` takes longer to import than all of the engine's modules do.
+Imported when it is first asked for: opening a database imports no dataclasses, which take long.
 
 Thread safety: frozen.
 """
