@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from lsmdbm._base.forking import importing
+
 CHOICES: dict[str, tuple[object, ...]] = {
     "durability": ("none", "process", "interval", "full"),
     "compression": ("zstd", None),
@@ -34,7 +36,22 @@ SHAPE = (
 )
 
 
-class Options:  # no dataclass: importing those would be a sixth of what opening a database takes
+class _Fields:
+    """What `dataclasses` looks for in a dataclass, made when it looks.
+
+    Importing that takes a sixth of what opening a database does.
+    """
+
+    def __get__(self, instance: object, owner: type[Options]) -> dict[str, Any]:
+        with importing:
+            from dataclasses import make_dataclass
+
+        fields = [(name, owner.__annotations__[name], value) for name, value in DEFAULTS.items()]
+        found: dict[str, Any] = vars(make_dataclass("Options", fields))["__dataclass_fields__"]
+        return found
+
+
+class Options:  # a frozen dataclass to all who ask
     """How one handle works.  The fields in `SHAPE` are remembered by the database itself.
 
     Given by keyword.  They never change; `==` compares all of them.
@@ -123,6 +140,8 @@ class Options:  # no dataclass: importing those would be a sixth of what opening
     verify_on_open: bool = False
     """Check every checksum of every table before `open()` returns.  Costs a read of the whole
     database."""
+
+    __dataclass_fields__ = _Fields()
 
     def __init__(self, **given: object) -> None:
         for name, value in given.items():

@@ -1,3 +1,4 @@
+import dataclasses
 import pickle
 
 import pytest
@@ -90,6 +91,19 @@ def test_options_are_equal_if_all_they_say_is():
     assert options not in (Options(), "Options(block_bytes=64)")
     assert options == Options().replace(block_bytes=64) == pickle.loads(pickle.dumps(options))
     assert options == eval(repr(options))
+
+
+def test_options_are_a_dataclass_to_who_asks():
+    options = Options(block_bytes=64)
+
+    assert dataclasses.is_dataclass(Options)
+    assert dataclasses.is_dataclass(options)
+    assert list(vars(options)) == [field.name for field in dataclasses.fields(Options)]
+    assert vars(Options()) == {field.name: field.default for field in dataclasses.fields(options)}
+    assert vars(options) == dataclasses.asdict(options)
+    assert Options(block_bytes=64, timeout=2.0) == dataclasses.replace(options, timeout=2.0)
+    with pytest.raises(ValueError, match="block_bytes=0"):
+        dataclasses.replace(options, block_bytes=0)
 
 
 def test_replacing_checks_as_making_does():
