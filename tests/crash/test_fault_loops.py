@@ -58,7 +58,7 @@ SOURCES = sorted(
 )
 NOT_OURS = {  # owner and name of what is called the same
     *(("counter", "create"), ("_counter", "create"), ("cache", "peek"), ("_cache", "peek")),
-    *(("target", "sync"), ("_store", "sync"), ("_store", "length"), ("_now", "length")),
+    *(("readers", "peek"), ("target", "sync"), ("_store", "sync"), ("_store", "length"), ("_now", "length")),
     ("mapper", "map"),
 }
 HARMLESS = {  # why a fault may go by without a word
