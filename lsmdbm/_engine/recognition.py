@@ -5,10 +5,12 @@ Rules
      damaged, of a newer format, or cut off in its birth.  Names alone are not enough, RocksDB has them too.
   2. A database that is not born, with no file but LOCK, is none: an empty directory is none either, and both
      are as good as nothing for every flag.
-  3. A directory without a manifest is somebody else's if other files are in it, or if nothing in it begins
-     like ours, though its names do: RocksDB has LOCK and 000008.sst.  Then no flag writes into it.  Zeros may
-     stand for anything: a loss of power leaves them.
-  4. Nothing is written, created or locked.  What cannot be read is not recognised, and no error.
+  3. A directory is somebody else's if nothing in it begins like ours, though its names do: RocksDB has LOCK
+     and 000008.sst.  So it is without a manifest, if other files are in it.  Then no flag writes into it, and
+     no file of it is unlinked.  Zeros may stand for anything: a loss of power leaves them.
+  4. In the birth of a database a loss of power may leave noise as its manifest, beside no other files and no
+     longer than one without tables.  Such a file is not told from one of somebody else.
+  5. Nothing is written, created or locked.  What cannot be read is not recognised, and no error.
 
 Thread safety: pure functions of what is on disk.
 """
@@ -46,14 +48,21 @@ def is_ours(storage: Storage, path: str) -> bool:
 
 
 def is_foreign(directory: Directory, names: list[str]) -> bool:
-    """Return whether a directory with these names is somebody else's (rule 3)."""
+    """Return whether a directory with these names is somebody else's (rule 3).
+
+    Cost: one small read, of the newest manifest, for a database without damage.
+    """
     ours = [name for name in names if parse(name)]
-    if numbers(ours, MANIFEST):
-        return False
-    if any(name != LOCK for name in set(names).difference(ours)):
+    has_others = any(name != LOCK for name in set(names).difference(ours))
+    if has_others and not numbers(ours, MANIFEST):
         return True
-    written = [(magic, head) for magic, head in _heads(directory, names) if head.strip(b"\0")]
-    return bool(written) and not any(_may_be_torn(head, magic) for magic, head in written)
+    is_written = False
+    for magic, head in _heads(directory, ours):
+        if head.strip(b"\0"):
+            if _may_be_torn(head, magic):
+                return False
+            is_written |= has_others or magic != manifest.MAGIC or len(head) > manifest.BLANK_BYTES  # rule 4
+    return is_written
 
 
 def _may_be_torn(head: bytes, magic: bytes) -> bool:

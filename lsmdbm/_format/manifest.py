@@ -68,6 +68,7 @@ _SHAPE = Struct("<IBbBB")
 _KEPT = Struct("<QQIQ")
 _TABLE = Struct("<BQQIQQQQQ")
 _TAIL = Struct("<QI8s")
+BLANK_BYTES = sum(part.size for part in (_FIXED, _SHAPE, U64, _KEPT, U32, _TAIL))  # without tables, at most
 
 
 class TableMeta(NamedTuple):

@@ -243,5 +243,6 @@ def test_each_manifest_is_gone_for_good_before_the_next_one_goes(seed):
     removal.destroy(storage, PATH)
 
     calls = [call for call in calls_since(storage, start) if call.endswith(".man") or call == "sync db"]
+    calls = [call for call in calls if not call.startswith("peek")]
     removals = [f"unlink {name}" for name in ("000001.man", "000002.man", newest)]
     assert [step for removal in removals for step in (removal, "sync db")] == calls[:6]

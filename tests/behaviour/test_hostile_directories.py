@@ -177,6 +177,31 @@ def test_where_a_new_file_would_be_made_nothing_is_written_through_it(tmp_path, 
     assert not outside.with_name("nowhere").exists()
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"000001.man": b".TH 000001 1\n" * 20},
+        {"000001.man": b"short", "notes.txt": b"kept"},
+        {"000001.man": b"short", "000002.wal": b"music"},
+        {"000001.man": bytes(200), "000002.man": b"chapter two\n" * 20},
+    ],
+)
+def test_somebody_elses_manifest_is_left_alone(tmp_path, files):
+    """It passed for a database that was not born: flag "c" unlinked it, and destroy() the whole directory."""
+    path = tmp_path / "manuals"
+    path.mkdir()
+    for name, data in files.items():
+        (path / name).write_bytes(data)
+    before = snapshot(path)
+    for flag in "rwcn":
+        with pytest.raises(lsmdbm.error, match="not a database"):
+            lsmdbm.open(path, flag)
+    for use in (lsmdbm.verify, lsmdbm.destroy):
+        with pytest.raises(lsmdbm.error, match="not a database"):
+            use(path)
+    assert before == snapshot(path)
+
+
 @pytest.mark.parametrize("kind", [".wal", ".sst", ".man", "LOCK"])
 def test_another_name_of_one_of_our_files_keeps_its_bytes(database, tmp_path, kind):
     """Hard links, as a backup or an attacker makes them: the file is read and unlinked, never written."""

@@ -58,6 +58,11 @@ def with_tables(*tables):
     return sealed(fixed_bytes() + shape_bytes() + u32(len(tables)) + b"".join(tables))
 
 
+def test_a_manifest_without_tables_is_never_longer_than_said():
+    options = Options(compaction="fifo", max_bytes=1 << 40, log_keep_bytes=1 << 30)
+    assert manifest.BLANK_BYTES == len(encode(state(shape=options.shape())))
+
+
 def kept_bytes(number, end, last_seq, shape=None, keep_bytes=1 << 20):
     """Return a manifest up to its tables, of a database that keeps logs."""
     kept = u64(keep_bytes) + u64(number) + u32(end) + u64(last_seq)
