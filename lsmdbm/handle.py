@@ -65,8 +65,7 @@ class Handle:
         return f"<lsmdbm.Database {self.path!r}, {state}>"
 
     def _check_open(self) -> None:
-        if self._store is _CLOSED:
-            raise ClosedError
+        self._store.view.active  # noqa: B018 - ClosedError if the handle is closed, or this is the child of a fork
 
     def _writable(self) -> Store:
         if self._is_read_only:

@@ -4,7 +4,8 @@ Rules
   1. A range is lazy: it holds bounds and a source, no entries.  Each look and each iteration is of the
      moment it begins; an iteration sees one moment to its end and never blocks a writer.
   2. Bounds are half open: `start` is in, `stop` is out.
-  3. An iterator whose handle was closed raises ClosedError at its next step.
+  3. An iterator whose handle was closed raises ClosedError at its next step, and so does every one in the
+     child of a fork: a lock of the caches may be held by nobody there.
 
 Thread safety: a range may be used from any thread; one iterator by one thread at a time.
 """
@@ -19,6 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakSet
 
 from lsmdbm._base.chunk import Chunks, prefix_stop
+from lsmdbm._base.forking import on_fork
 from lsmdbm._base.public import member_of
 from lsmdbm.coercion import Data, lookup_bytes
 
@@ -49,10 +51,11 @@ class Flow:
 class Flows:
     """The iterations under way on one handle.  Closing the handle stops them (rule 3)."""
 
-    __slots__ = ("_flows",)
+    __slots__ = ("__weakref__", "_flows")
 
     def __init__(self) -> None:
         self._flows: WeakSet[Flow] = WeakSet()
+        _of_all_handles.add(self)
 
     def begin(self, chunks: Chunks) -> Flow:
         """Return a new one, over such a stream."""
@@ -64,6 +67,17 @@ class Flows:
         """Stop all of them where they are."""
         for flow in list(self._flows):
             flow.items.clear()
+
+
+_of_all_handles: WeakSet[Flows] = WeakSet()
+
+
+def _after_fork() -> None:  # rule 3
+    for flows in list(_of_all_handles):
+        flows.stop()
+
+
+on_fork(_after_fork)
 
 
 class Source(Protocol):

@@ -256,6 +256,7 @@ class KvCursor:
         return max(0, self._size - self._at - 1)
 
     def _move_on(self) -> None:
+        self._session.database._check_open()  # in the child of a fork a read may wait for a lock of nobody
         for keys, values in self._chunks:
             if keys:
                 is_forward = self._step > 0

@@ -41,6 +41,16 @@ def test_a_child_whose_handle_lives_is_noticed(tmp_path, path):
         child("run", "forks:without_hooks", path)
 
 
+def test_iterations_end_in_the_child_and_go_on_in_the_parent(path, child):
+    """They went on in the child as far as the table they were in, where a lock may be held by nobody."""
+    assert [] == child("run", "forks:iterations_that_went_on", path)
+
+
+def test_a_cursor_gives_no_more_in_the_child_than_it_has_in_memory(path, child):
+    pytest.importorskip("apsw", reason="the extra sql is not installed")
+    assert 1000 > child("run", "forks:rows_that_came_after_a_fork", path)
+
+
 def test_uses_that_are_answered_are_noticed(path):
     with lsmdbm.open(path, "c") as db:
         assert [*forks.USES] == forks.uses_that_did_not_raise(db)

@@ -21,7 +21,7 @@ import sys
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import lsmdbm
@@ -225,6 +225,94 @@ def forks(
         if dict(again) != expected:
             raise AssertionError(f"{seed}: not what was written, on disk")
     return counts
+
+
+def _began(path: str) -> dict[str, Iterator[Any]]:
+    """Return iterations under way over some thousand entries, in tables and in memory."""
+    db = lsmdbm.open(path, "c", log_keep_bytes=1 << 20, **TINY)
+    start = db.position()
+    entries = {b"%04d" % number: b"v" * 20 for number in range(3000)}
+    db.update(entries)
+    db.flush()
+    db.update(entries)
+    iterations: dict[str, Iterator[Any]] = {
+        "keys": iter(db),
+        "values": iter(db.values()),
+        "items of a range, backwards": iter(db.range(b"1", reverse=True).items()),
+        "a text view": iter(db.text().items()),
+        "a snapshot": iter(db.snapshot()),
+        "a transaction": iter(db.transaction()),
+        "changes": db.changes(start),
+        "a reader": iter(lsmdbm.open(path, "r").items()),
+    }
+    for iteration in iterations.values():
+        next(iteration)
+    iterations["one without a step"] = iter(db.items())
+    return iterations
+
+
+def iterations_that_went_on(path: str) -> list[str]:
+    """Fork in the middle of iterations; return those that gave anything but ClosedError in the child."""
+    iterations = _began(path)
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(PATIENCE)
+        os.write(writing, "\n".join(_told_nothing_of_a_fork(iterations)).encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading) as pipe:
+        wrong = pipe.read().splitlines()
+    status = os.waitpid(pid, 0)[1]
+    if status:
+        raise AssertionError(f"the child ended with {status}")
+    for name, iteration in iterations.items():
+        if not [*iteration]:
+            wrong.append(f"{name}: at its end in the parent")
+    return wrong
+
+
+def _told_nothing_of_a_fork(iterations: dict[str, Iterator[Any]]) -> list[str]:
+    wrong = []
+    for name, iteration in iterations.items():
+        try:
+            wrong.append(f"{name}: {next(iteration)!r}")
+        except BaseException as exc:
+            if not isinstance(exc, lsmdbm.ClosedError) or "fork" not in str(exc):
+                wrong.append(f"{name}: {exc!r}")
+    return wrong
+
+
+def rows_that_came_after_a_fork(path: str) -> int:
+    """Return how many of 3,000 rows a cursor gives in the child; AssertionError if there it does not fail."""
+    from lsmdbm import dbapi
+
+    cursor = dbapi.connect(path).cursor()
+    cursor.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)")
+    cursor.executemany("INSERT INTO t VALUES (?, ?)", [(number, "text") for number in range(3000)])
+    cursor.connection.commit()
+    cursor.execute("SELECT * FROM t")
+    cursor.fetchone()
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(PATIENCE)
+        count = 0
+        try:
+            for _ in cursor:
+                count += 1
+        except dbapi.Error as exc:
+            os.write(writing, f"{count} {'fork' in str(exc)}".encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading) as pipe:
+        text = pipe.read()
+    os.waitpid(pid, 0)
+    if not text.endswith("True"):
+        raise AssertionError(f"not told of the fork: {text!r}")
+    if len(cursor.fetchall()) != 2999:
+        raise AssertionError("rows are missing in the parent")
+    return int(text.split()[0])
 
 
 def without_hooks(path: str) -> None:
