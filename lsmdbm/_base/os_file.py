@@ -57,6 +57,9 @@ def renamed(exc: OSError, path: str) -> OSError:
         return exc
     if isinstance(exc, FileNotFoundError):
         return NotFoundError.at(path)
+    if exc.errno == errno.EMFILE:
+        limit = f"{os.sysconf('SC_OPEN_MAX')} is the limit of this process, which ulimit -n sets"
+        return error(exc.errno, f"{exc.strerror}: {limit}", path)
     return error(exc.errno, exc.strerror, path)
 
 

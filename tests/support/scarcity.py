@@ -69,7 +69,8 @@ def work_without_descriptors(path: str) -> dict[str, Any]:
             try:
                 call()
             except lsmdbm.error as exc:
-                errors.append(errno.errorcode.get(exc.errno or 0, repr(exc)))
+                is_told = "64 is the limit" in str(exc) and "ulimit -n" in str(exc)
+                errors.append(errno.errorcode.get(exc.errno or 0, "") if is_told else repr(exc))
         for descriptor in taken:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
