@@ -20,6 +20,7 @@ import sys
 import threading
 from typing import Any
 
+from lsmdbm._base.errors import error
 from lsmdbm._base.forking import on_fork
 from lsmdbm._base.os_storage import OsStorage
 from lsmdbm._base.paths import path_text
@@ -60,7 +61,7 @@ def whichdb(file: object) -> str | None:
     """Return `"lsmdbm"` for a database of ours, and for all else what `dbm.whichdb` answers.
 
     That is the name of a module; `""` for a file of unknown kind; None if there is nothing to be read.  It
-    needs no `register()`.
+    needs no `register()`.  A FIFO, a socket or a device is `""`, and is not opened.
 
     Raises:
         TypeError, ValueError: `file` is no path.
@@ -74,8 +75,19 @@ def whichdb(file: object) -> str | None:
         return NAME
     import dbm
 
-    found: str | None = dbm.whichdb(path_text(file))  # Python 3.10 takes nothing but str
+    path = path_text(file)  # Python 3.10 takes nothing but str
+    if _is_special(path):
+        return ""
+    found: str | None = dbm.whichdb(path)
     return found
+
+
+def _is_special(path: str) -> bool:
+    """Return whether a FIFO, a socket or a device is there: to open it may wait for its other end."""
+    try:
+        return _STORAGE.kind(path) == "other"
+    except error:
+        return False
 
 
 def register(default: bool = False) -> None:

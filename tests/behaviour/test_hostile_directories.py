@@ -142,6 +142,22 @@ def test_in_the_place_of_a_file_it_is_found_by_a_check_and_gone_around_by_a_repa
     assert SECRET == outside.read_bytes()
 
 
+@pytest.mark.parametrize("plant", [fifo, unix_socket, device], ids=lambda plant: plant.__name__)
+def test_in_the_place_of_a_database_it_is_refused_and_never_waited_for(tmp_path, outside, plant):
+    """`whichdb()` went on to that of dbm, which opens a FIFO, and waited for whoever would write into it."""
+    path = tmp_path / "db"
+    plant(path, outside)
+
+    assert (False, "") == (lsmdbm.is_database(path), lsmdbm.whichdb(path))
+    uses = [lambda flag=flag: lsmdbm.open(path, flag) for flag in "rwcn"]
+    uses += [lambda: lsmdbm.verify(path), lambda: lsmdbm.destroy(path)]
+    uses += [lambda: lsmdbm.repair(path, tmp_path / "new")]
+    for use in uses:
+        with pytest.raises(lsmdbm.error, match="no directory"):
+            use()
+    assert ["db", "outside"] == sorted(os.listdir(tmp_path))
+
+
 @each_plant
 @pytest.mark.parametrize("name", ["000900.wal", "000900.sst", "000900.man"])
 @pytest.mark.parametrize("flag", "rwcn")
