@@ -8,6 +8,7 @@ behind the last promise of a log looks like: a torn tail.
 import random
 import struct
 from contextlib import contextmanager
+from itertools import product
 
 import pytest
 
@@ -143,9 +144,10 @@ def test_every_flipped_bit_is_named_or_harmless():
     fixed = specimens()
     bits = sum(8 * len(data) for specimen in fixed for data in specimen.files.values())
     with Budget("T7", **FLIPS, unit="flips") as reach:
-        stride = max(1, -(-bits // reach.goal)) if reach.goal else 1
+        # By the clock, all of them coarsely first: the last ones have what the first ones lack.
+        strides = [max(1, -(-bits // reach.goal))] if reach.goal else [1009, 101, 11, 1]
         rng = random.Random(f"{reach.seed} strides")
-        for specimen in fixed:
+        for stride, specimen in product(strides, fixed):
             flips(reach, rng, specimen, stride)
         if not reach.is_over():
             for case in reach:
