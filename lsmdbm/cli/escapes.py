@@ -26,8 +26,8 @@ def escaped(data: bytes, *, is_ascii: bool = False) -> str:
     Args:
         is_ascii: escape all that is not ASCII too.
 
-    >>> print(escaped("gr\u00fcn\t\\".encode() + b"\x1b[2J\xff"), escaped("\u00fc".encode(), is_ascii=True))
-    grün\t\\\x1b[2J\xff \xc3\xbc
+    >>> print(escaped(b"green\t\\\x1b[2J\xff"), escaped("gr\u00fcn".encode(), is_ascii=True))
+    green\t\\\x1b[2J\xff gr\xc3\xbcn
     """
     text = data.decode("utf-8", "surrogateescape")
     if text.isprintable() and "\\" not in text and (text.isascii() or not is_ascii):
