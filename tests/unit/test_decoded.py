@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from types import SimpleNamespace
 
 import pytest
 
@@ -142,7 +143,8 @@ def test_values_that_are_asked_for_are_read(without_values, read):
 
 
 def test_making_a_range_reads_nothing(abc, monkeypatch):
-    monkeypatch.setattr(abc._db, "_store", None)  # no way to read
+    is_open = SimpleNamespace(view=SimpleNamespace(active={}))
+    monkeypatch.setattr(abc._db, "_store", is_open)  # and no way to read
     part = abc.range("a", prefix="b").range(reverse=True)
 
     assert isinstance(part, DecodedRange)
