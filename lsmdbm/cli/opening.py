@@ -41,17 +41,18 @@ def finding(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def writing(path: str, *, timeout: float, creates: bool = False) -> Iterator[Database]:
+def writing(path: str, *, timeout: float, creates: bool | None = None) -> Iterator[Database]:
     """Open a database to change it; what was written survives power loss when this ends.
 
     Args:
         timeout: seconds to wait for another process that writes.
-        creates: make one if there is none.
+        creates: whether --create was given, to make one if there is none; None if there is no such option.
     """
     try:
         db = open(path, "c" if creates else "w", timeout=timeout)
     except NotFoundError:
         hint = "there is no directory to make it in" if creates else "there is no database"
+        hint += ": --create makes one" if creates is False else ""
         raise Refused(f"{path}: {hint}", FAILED) from None
     except ValueError as exc:  # the timeout, before anything is looked at
         raise Refused(str(exc), USAGE) from None

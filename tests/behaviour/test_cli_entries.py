@@ -78,7 +78,7 @@ def test_get_of_a_missing_key_says_so_safely(lsm, fruit):
 
 def test_put_makes_a_database_only_if_it_is_told_to(lsm, path):
     found = lsm("put", path, "apple", "red")
-    assert (3, f"lsmdbm: {path}: there is no database\n") == (found.code, found.err)
+    assert (3, f"lsmdbm: {path}: there is no database: --create makes one\n") == (found.code, found.err)
     assert not os.path.exists(path)
 
     assert (0, b"", "") == ((made := lsm("put", "--create", path, "apple", "red")).code, made.out, made.err)

@@ -134,7 +134,8 @@ def test_verbs_on_a_database_that_is_not_there(path, tmp_path, verb, front):
         return
     assert (3, b"") == (found.code, found.out)
     assert path in found.err
-    assert verb in OF_FILES or f"lsmdbm: {path}: there is no database\n" == found.err
+    hint = ": --create makes one" if verb == "put" else ""
+    assert verb in OF_FILES or f"lsmdbm: {path}: there is no database{hint}\n" == found.err
     assert [] == os.listdir(tmp_path)
 
 
