@@ -20,7 +20,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from lsmdbm._base.errors import ClosedError, CorruptionError, NotFoundError, error
+from lsmdbm._base.errors import ClosedError, CorruptionError, NotFoundError, error, is_of_system
 from lsmdbm._base.storage import Directory
 from lsmdbm._engine.jobs import finished, told
 from lsmdbm._engine.names import LOCK, MANIFEST, TABLE, WAL, file_name, numbers, parse
@@ -195,7 +195,7 @@ def _survey(directory: Directory) -> _Found:
 
 def is_damage(exc: error) -> bool:
     """Return whether an error is about what a file holds, or the system's, not about a newer format."""
-    return exc.errno is not None or isinstance(exc, CorruptionError)
+    return is_of_system(exc) or isinstance(exc, CorruptionError)
 
 
 def _order_problems(directory: Directory, manifest: Manifest) -> Iterator[Problem]:
